@@ -113,10 +113,10 @@ check_ports() {
 }
 
 build() {
-    local generator=()
-    [ -f "$root/build/CMakeCache.txt" ] || ! command -v ninja >/dev/null || generator=(-G Ninja)
-    cmake "${generator[@]}" -S "$root" -B "$root/build" -DTOLLGATE_TESTS=OFF
-    cmake --build "$root/build" -j "$(nproc)"
+    [ -f "$root/build/CMakeCache.txt" ] ||
+        cmake -G Ninja -S "$root" -B "$root/build" -DTOLLGATE_TESTS=OFF
+    cmake --build "$root/build" -j "$(nproc)" --target tollgate tollgate-gateway tollgate-worker \
+        tollgate-billing tollgate-admin
 }
 
 make_certificates() {

@@ -1,0 +1,137 @@
+"""Chat completions of the demo model over TLS: plain, streaming, reasoning, settings, errors."""
+# runs: address
+import json
+
+from stack import MODEL, Stack, check, check_equal, done, wait_for
+
+HELLO = "Hello! I am the Tollgate demo model. How can I help you?"
+
+
+def events(raw):
+    """The data of each server-sent event."""
+    return [line[6:] for line in raw.decode().split("\n") if line.startswith("data: ")]
+
+
+def plain(s, key):
+    status, headers, body = s.chat(key, "Hello!", temperature=0)
+    check_equal(status, 200, "status")
+    choice = body["choices"][0]
+    check_equal(choice["message"]["content"], HELLO, "the greedy answer")
+    check_equal(choice["message"]["role"], "assistant", "role")
+    check_equal(choice["finish_reason"], "stop", "finish_reason")
+    check_equal(body["object"], "chat.completion", "object")
+    check_equal(body["model"], MODEL, "model")
+    usage = body["usage"]
+    check_equal(usage["prompt_tokens"], 6, "prompt tokens, as in the model's golden file")
+    check_equal(usage["prompt_tokens"] + usage["completion_tokens"], usage["total_tokens"], "total")
+    check_equal(usage["prompt_cache_hit_tokens"] + usage["prompt_cache_miss_tokens"],
+                usage["prompt_tokens"], "cache hit + miss")
+    event = s.usage_event(headers["x-request-id"])
+    for mine, theirs in (("prompt_tokens", "prompt_tokens"),
+                         ("completion_tokens", "completion_tokens")):
+        check_equal(event[mine], usage[theirs], f"usage_events.{mine}")
+    miss = usage["prompt_cache_miss_tokens"]
+    hit = usage["prompt_cache_hit_tokens"]
+    cost = miss * 270000 + hit * 70000 + usage["completion_tokens"] * 1100000
+    check_equal(int(event["cost_pico"]), cost, "cost in pico-dollars")
+
+
+def streaming(s, key):
+    body = {"model": MODEL, "stream": True, "temperature": 0,
+            "stream_options": {"include_usage": True},
+            "thinking": {"type": "enabled"},
+            "messages": [{"role": "user", "content": "What is 1234 + 5678?"}]}
+    status, headers, raw = s.request("POST", "/v1/chat/completions", body, key)
+    check_equal(status, 200, "status")
+    check(headers["content-type"].startswith("text/event-stream"), "content type")
+    data = events(raw)
+    check_equal(data[-1], "[DONE]", "the last event")
+    chunks = [json.loads(d) for d in data[:-1]]
+    deltas = [c["choices"][0]["delta"] for c in chunks if c["choices"]]
+    content = "".join(d.get("content") or "" for d in deltas)
+    reasoning = "".join(d.get("reasoning_content") or "" for d in deltas)
+    check_equal(content.strip(), "1234 + 5678 = 6912", "the answer")
+    check("1234+5678" in reasoning, f"reasoning comes apart from the answer: {reasoning!r}")
+    check_equal(deltas[0].get("role"), "assistant", "the first delta's role")
+    check_equal(len({c["id"] for c in chunks}), 1, "one id in all chunks")
+    finish = [c["choices"][0]["finish_reason"] for c in chunks if c["choices"]]
+    check_equal([f for f in finish if f], ["stop"], "one finish_reason")
+    last = chunks[-1]
+    check_equal(last["choices"], [], "the usage chunk has no choices")
+    check(all(c["usage"] is None for c in chunks[:-1]), "the others carry usage: null")
+    details = last["usage"]["completion_tokens_details"]
+    check(0 < details["reasoning_tokens"] < last["usage"]["completion_tokens"], "reasoning tokens")
+    check_equal(s.usage_event(headers["x-request-id"])["reasoning_tokens"],
+                details["reasoning_tokens"], "reasoning tokens in the event")
+
+
+def settings(s, key):
+    for name in ("max_tokens", "max_completion_tokens"):
+        _, _, body = s.chat(key, "Hello!", temperature=0, **{name: 3})
+        check_equal(body["choices"][0]["finish_reason"], "length", f"finish_reason with {name}")
+        check_equal(body["usage"]["completion_tokens"], 3, f"tokens with {name}")
+    _, _, body = s.chat(key, "Hello!", temperature=0, stop=["demo"])
+    check_equal(body["choices"][0]["message"]["content"], "Hello! I am the Tollgate ", "stop string")
+    check_equal(body["choices"][0]["finish_reason"], "stop", "finish_reason with stop")
+    texts = {s.chat(key, "Tell me something.", temperature=1.5, top_p=0.98, seed=7,
+                    max_tokens=40)[2]["choices"][0]["message"]["content"] for _ in range(3)}
+    check_equal(len(texts), 1, "one seed, one answer")
+
+
+def errors(s, key):
+    def error(status, param=None, code=None, kind="invalid_request_error", **fields):
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "x"}]}
+        body.update(fields)
+        got, headers, answer = s.post("/v1/chat/completions", body, key)
+        check_equal(got, status, f"status of {fields}")
+        e = answer["error"]
+        check_equal(sorted(e), ["code", "message", "param", "type"], f"error fields of {fields}")
+        check_equal(e["type"], kind, f"type of {fields}")
+        if param:
+            check_equal(e["param"], param, f"param of {fields}")
+        if code:
+            check_equal(e["code"], code, f"code of {fields}")
+        check("x-request-id" in headers, f"x-request-id with {fields}")
+
+    before = s.cli_json("credit", "balance", "--tenant", "acme")
+    error(400, "messages", messages=[])
+    error(400, messages=[{"role": "oracle", "content": "x"}])
+    error(400, "temperature", temperature=3)
+    error(400, "temperature", temperature="hot")
+    error(400, "top_p", top_p=0)
+    error(400, "max_tokens", max_tokens=-1)
+    error(400, "stop", stop=["x"] * 17)
+    error(400, "tools", tools=[{"type": "function", "function": {"name": "f"}}])
+    error(400, "n", n=2)
+    error(400, "temprature", temprature=0.5)
+    error(404, "model", "model_not_found", model="gpt-4")
+    error(400, None, "context_length_exceeded", messages=[{"role": "user", "content": "ab " * 3000}])
+    status, _, body = s.post("/v1/chat/completions", '{"model":"a","model":"b"}', key)
+    check_equal(status, 400, "duplicate JSON key")
+    check("model" in body["error"]["message"], "the message names the duplicate key")
+    check_equal(s.request("GET", "/v1/chat/completions", key=key)[0], 405, "GET on chat")
+    check_equal(s.request("GET", "/v1/nothing", key=key)[0], 404, "unknown path")
+    check_equal(s.request("POST", "/v1/chat/completions", "{}", key,
+                          {"Content-Type": "text/plain"})[0], 415, "text/plain")
+    wait_for("holds to be settled",
+             lambda: s.cli_json("credit", "balance", "--tenant", "acme") == before)
+    check(True, "nothing was charged for bad requests")
+
+
+def models(s, key):
+    status, _, body = s.request("GET", "/v1/models", key=key)
+    check_equal(status, 200, "GET /v1/models")
+    check_equal([m["id"] for m in json.loads(body)["data"]], [MODEL], "the models")
+    check_equal(json.loads(s.request("GET", f"/v1/models/{MODEL}", key=key)[2])["id"], MODEL, "one")
+    check_equal(s.request("GET", "/v1/models/none", key=key)[0], 404, "an unknown model")
+    check_equal(s.request("GET", "/v1/models")[0], 401, "no key")
+
+
+with Stack(backend="cpu") as s:
+    key = s.new_key()
+    plain(s, key)
+    streaming(s, key)
+    settings(s, key)
+    errors(s, key)
+    models(s, key)
+done()
