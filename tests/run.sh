@@ -53,7 +53,9 @@ run_ctest() { # DIR ARGS...
     shift
     xml=$work/$(basename "$dir").xml
     rm -f "$xml"
-    (cd "$dir" && ctest -j "$jobs" --timeout 300 --output-on-failure --output-junit "$xml" "$@") || true
+    # Unit tests share one PostgreSQL and one Redis; flow tests start their own.
+    bash tests/lib/servers.sh run bash -c 'cd "$0" && ctest "$@"' "$dir" \
+        -j "$jobs" --timeout 300 --output-on-failure --output-junit "$xml" "$@" || true
     if [ ! -s "$xml" ]; then
         echo "ctest in $dir left no report"
         failed=$((failed + 1))
@@ -68,37 +70,20 @@ run_ctest() { # DIR ARGS...
     skipped=$((skipped + skips))
 }
 
-# ctest with private servers for the unit tests that want them.
-run_ctest_with_servers() {
-    # shellcheck source=deploy/lib/servers.sh
-    . deploy/lib/servers.sh
-    local state=$work/servers
-    mkdir -p "$state"
-    chmod 755 "$work"
-    servers_init "$state"
-    SERVERS_FSYNC=off postgres_start >"$work/postgres.log" 2>&1 || { cat "$work/postgres.log"; failed=$((failed + 1)); return; }
-    cd "$root"
-    redis_start
-    TOLLGATE_TEST_DATABASE_URL=$database_url TOLLGATE_TEST_REDIS_URL=$redis_url run_ctest "$@"
-    redis_stop
-    postgres_stop
-    rm -rf "$state"
-}
-
 stage_plain() {
     configure_and_build build || return 0
     tests/flow/clients.sh || { echo "the client libraries could not be installed"; failed=$((failed + 1)); }
-    run_ctest_with_servers build -L 'unit|flow'
+    run_ctest build -L 'unit|flow'
 }
 
 stage_address() {
     configure_and_build build-address -DTOLLGATE_SANITIZE=address || return 0
-    run_ctest_with_servers build-address -L 'unit|sanitized'
+    run_ctest build-address -L 'unit|sanitized'
 }
 
 stage_thread() {
     configure_and_build build-thread -DTOLLGATE_SANITIZE=thread || return 0
-    run_ctest_with_servers build-thread -L 'threads'
+    run_ctest build-thread -L 'threads'
 }
 
 stage_fuzz() {

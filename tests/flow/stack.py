@@ -7,6 +7,7 @@ temporary folder, on free ports, gone afterwards.
 
 TOLLGATE_BUILD names the build folder (default: build).
 """
+import ctypes
 import http.client
 import json
 import os
@@ -24,6 +25,13 @@ BUILD = os.path.abspath(os.environ.get("TOLLGATE_BUILD", os.path.join(ROOT, "bui
 BIN = os.path.join(BUILD, "bin")
 MODEL = "tollgate-demo"
 SKIP = 77
+LIBC = ctypes.CDLL(None)
+
+if "TOLLGATE_FLOW_SERVERS" not in os.environ:
+    # Run under private servers, which end with this process.
+    os.environ["TOLLGATE_FLOW_SERVERS"] = "1"
+    os.execvp("bash", ["bash", os.path.join(ROOT, "tests/lib/servers.sh"), "run",
+                       sys.executable, "-u", *sys.argv])
 
 checks = failures = 0
 
@@ -65,6 +73,11 @@ def free_port():
         return s.getsockname()[1]
 
 
+def die_with_parent():
+    PR_SET_PDEATHSIG = 1
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class Stack:
     def __init__(self, backend="cpu", gateway=None, worker=None, billing=None, loops=2, workers=1):
         self.backend, self.loops = backend, loops
@@ -77,14 +90,14 @@ class Stack:
 
     # -- servers ---------------------------------------------------------------------------
 
-    def servers(self, command):
-        script = (f'set -eu; . "{ROOT}/deploy/lib/servers.sh"; servers_init "{self.dir}"; '
-                  f'{command}; printf "\\n%s\\n%s\\n" "$database_url" "$redis_url"')
-        out = subprocess.run(["bash", "-c", script], env={**os.environ, "SERVERS_FSYNC": "off"},
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if out.returncode:
-            raise AssertionError(f"servers: {out.stdout}")
-        return out.stdout.splitlines()[-2:]
+    def new_database(self):
+        """A database of its own, and an empty Redis, on the servers of this test run."""
+        name = f"flow_{time.monotonic_ns()}"
+        server = os.environ["TOLLGATE_TEST_DATABASE_URL"]
+        subprocess.run(["psql", server, "-Xqc", f"create database {name}"], check=True)
+        self.database_url = server.replace("/tollgate?", f"/{name}?")
+        self.redis_url = os.environ["TOLLGATE_TEST_REDIS_URL"]
+        self.redis("flushall")
 
     def certificates(self):
         self.ca = os.path.join(self.dir, "ca.crt")
@@ -136,7 +149,7 @@ class Stack:
 
     def __enter__(self):
         try:
-            self.database_url, self.redis_url = self.servers("postgres_start; redis_start")
+            self.new_database()
             self.certificates()
             self.write_config()
             self.cli("migrate")
@@ -156,7 +169,6 @@ class Stack:
             self.stop(name)
         if kind and kind is not SystemExit:
             self.print_logs()
-        self.servers("redis_stop; postgres_stop")
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def print_logs(self):
@@ -177,7 +189,8 @@ class Stack:
     def start(self, name):
         log = open(os.path.join(self.dir, f"{name}.log"), "a")
         self.processes[name] = subprocess.Popen(self.program(name), stdout=log, stderr=log,
-                                                stdin=subprocess.DEVNULL)
+                                                stdin=subprocess.DEVNULL,
+                                                preexec_fn=die_with_parent)
         log.close()
 
     def start_all(self):
