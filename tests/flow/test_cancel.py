@@ -1,0 +1,83 @@
+"""A client that goes away: the work stops, what was made is charged once, and no place is lost;
+streaming and not, one and many, before and after the first token."""
+# runs: address
+import json
+import re
+import threading
+
+from stack import MODEL, Stack, check, check_equal, done, wait_for
+
+LONG = {"model": MODEL, "temperature": 1.9, "max_tokens": 1800,
+        "messages": [{"role": "user", "content": "Tell me a very long story."}]}
+
+
+def begin(s, key, **more):
+    c = s.connect()
+    c.request("POST", "/v1/chat/completions", json.dumps({**LONG, **more}), {
+        "Authorization": f"Bearer {key}", "Content-Type": "application/json"})
+    return c
+
+
+def metric(s, part, name):
+    text = s.admin_get(part, "/metrics")[1]
+    values = re.findall(rf"^{name}(?:{{[^}}]*}})? ([0-9.e+]+)$", text, re.M)
+    return sum(float(v) for v in values)
+
+
+def idle(s):
+    return metric(s, "worker0", "tollgate_worker_running_sequences") == 0 and \
+        metric(s, "worker0", "tollgate_worker_waiting_sequences") == 0
+
+
+def hang_up(s, key, stream, count):
+    before = int(s.sql("select count(*) from usage_events")[0][0])
+    connections = [begin(s, key, stream=stream, seed=i) for i in range(count)]
+    if stream:
+        for c in connections:
+            c.getresponse().read(300)
+    else:
+        wait_for("the worker to be busy",
+                 lambda: metric(s, "worker0", "tollgate_worker_running_sequences") > 0)
+    for c in connections:
+        c.sock.close() if not stream else c.close()
+        c.close()
+    wait_for("the worker to be idle again", lambda: idle(s))
+    wait_for("the usage events", lambda: int(
+        s.sql("select count(*) from usage_events")[0][0]) == before + count)
+    rows = s.sql("select outcome, completion_tokens, cost_pico from usage_events "
+                 f"order by id desc limit {count}")
+    check(all(r[0] in ("cancelled", "finished") for r in rows), f"outcomes: {rows}")
+    check(any(r[0] == "cancelled" for r in rows), f"some were cut short: {rows}")
+    check(all(int(r[2]) > 0 for r in rows if int(r[1]) > 0), "what was made is charged")
+
+
+def through_it_all(s, key):
+    """Others are not disturbed by those who leave."""
+    texts = []
+
+    def steady():
+        for _ in range(6):
+            texts.append(s.chat(key, "Hello!", temperature=0)[2]["choices"][0]["message"]["content"])
+    threads = [threading.Thread(target=steady) for _ in range(3)]
+    for t in threads:
+        t.start()
+    for i in range(10):
+        c = begin(s, key, stream=True, seed=i)
+        c.getresponse().read(100)
+        c.close()
+    for t in threads:
+        t.join()
+    check_equal(set(texts), {"Hello! I am the Tollgate demo model. How can I help you?"}, "answers")
+
+
+with Stack(backend="cpu") as s:
+    key = s.new_key()
+    hang_up(s, key, True, 1)
+    hang_up(s, key, False, 1)
+    hang_up(s, key, True, 40)
+    hang_up(s, key, False, 40)
+    through_it_all(s, key)
+    wait_for("the worker to be idle", lambda: idle(s))
+    wait_for("the holds to be gone", lambda: s.redis("keys", "tg:h:*") == "")
+    check_equal(s.cli("reconcile", ok=False).returncode, 0, "reconcile")
+done()
