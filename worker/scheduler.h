@@ -21,6 +21,9 @@ struct sched_request {
     uint32_t prompt_count;
     uint32_t max_tokens;
     struct sampling sampling;
+    /* Sequences with the same salt share the cache of common prefixes. NULL: it shares nothing. */
+    const uint8_t *cache_salt; /* copied */
+    uint32_t cache_salt_len;
 };
 
 enum sched_end { SCHED_STOPPED, SCHED_LENGTH, SCHED_CANCELLED };
