@@ -19,6 +19,8 @@ struct pg_result; /* rows as text */
 struct pg *pg_connect(const char *url, int64_t timeout_ms, struct error *err); /* NULL: err */
 void pg_free(struct pg *pg);                                                   /* NULL is fine */
 bool pg_ok(const struct pg *pg); /* the connection stands */
+/* Past it a query ends with TIMED_OUT and the connection is lost. 60 s at first; 0: none. */
+void pg_set_timeout(struct pg *pg, int64_t query_timeout_ms);
 /* params: text, NULL for SQL NULL. *out may be NULL when no rows are wanted. Status: OK;
  * CONFLICT for unique/exclusion/check/foreign-key violations; UNAVAILABLE when the connection is
  * lost or the server refuses work; INVALID for bad data; IO_FAILED else. err names the constraint.

@@ -1,0 +1,17 @@
+# Writes OUT, a C file with the text of each of FILES: const struct embedded_file NAME[], ended by
+# an entry without a name. Run with cmake -P; FILES is separated by '|'.
+string(REPLACE "|" ";" FILES "${FILES}")
+set(CODE "#include \"auth/embed.h\"\n")
+set(TABLE "")
+set(N 0)
+foreach(FILE ${FILES})
+  get_filename_component(SHORT ${FILE} NAME)
+  file(READ ${FILE} HEX HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," BYTES "${HEX}")
+  string(REGEX REPLACE "(0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,)" "\\1\n" BYTES "${BYTES}")
+  string(APPEND CODE "static const unsigned char file_${N}[] = {\n${BYTES}0};\n")
+  string(APPEND TABLE "    {\"${SHORT}\", (const char *)file_${N}, sizeof file_${N} - 1},\n")
+  math(EXPR N "${N} + 1")
+endforeach()
+string(APPEND CODE "const struct embedded_file ${NAME}[] = {\n${TABLE}    {0, 0, 0},\n};\n")
+file(WRITE ${OUT} "${CODE}")
