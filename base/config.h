@@ -9,7 +9,8 @@
  *
  * Each program has one table that says name, type, bounds, default and whether a reload may
  * change it. An unknown section or setting, a value out of bounds, a setting given twice: an
- * error that names file and line. `bytes`, `ms` take units (64k, 8m, 10s, 5m).
+ * error that names file and line. `bytes`, `ms` take units (64k, 8m, 10s, 5m). A comment has a
+ * line of its own: a # behind a value belongs to the value. Any thread; no state of its own.
  */
 #ifndef BASE_CONFIG_H
 #define BASE_CONFIG_H
@@ -42,7 +43,7 @@ struct setting {
     enum setting_type type;
     size_t offset;            /* of the field in the program's settings struct */
     const char *default_text; /* parsed like the file's; NULL: must be given */
-    int64_t least, most;      /* numbers; string length; list length */
+    int64_t least, most;      /* numbers; string length; list length (most 0: 4096, 1024) */
     const char *const *names; /* SETTING_ENUM, NULL-terminated */
     bool reloadable;
     const char *help; /* one line, for docs and `--settings` */
@@ -54,6 +55,9 @@ struct setting {
 enum status config_load(const char *path, const struct setting *table, size_t count,
                         const char *const *sections, void *settings, struct error *err);
 void config_done(const struct setting *table, size_t count, void *settings);
+/* CONFLICT, naming the setting, where one that is not reloadable differs. */
+enum status config_check_reload(const struct setting *table, size_t count, const void *old,
+                                const void *next, struct error *err);
 /* A markdown table of the settings, for docs/operations.md. */
 enum status config_describe(const struct setting *table, size_t count, struct buf *out);
 
