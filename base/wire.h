@@ -29,8 +29,38 @@ enum status wire_next(const struct buf *in, struct wire_frame *out, size_t *used
 enum status wire_put(struct buf *out, Wire__FrameType type, uint32_t stream,
                      const ProtobufCMessage *message);
 
-/* Unpacks into memory that *_free_unpacked frees; NULL: malformed. */
+/* Unpacks into memory that wire__KIND__free_unpacked(message, NULL) frees. NULL: malformed, or
+ * its parts would take more memory than a message of that length needs (a few bytes on the wire
+ * can stand for a struct and a pointer). */
 #define wire_unpack(kind, frame)                                                                   \
-    wire__##kind##__unpack(NULL, (frame)->payload_len, (frame)->payload)
+    wire__##kind##__unpack(&(ProtobufCAllocator){wire_alloc, wire_dealloc,                         \
+                                                 &(size_t){wire_budget((frame)->payload_len)}},    \
+                           (frame)->payload_len, (frame)->payload)
+
+/* Most of what a message may hold; past it the check below fails. */
+enum {
+    WIRE_MODEL_NAME_MAX = 127,
+    WIRE_MODELS_MAX = 64,
+    WIRE_MESSAGES_MAX = 16384,
+    WIRE_STOPS_MAX = 16,
+    WIRE_BILLING_MAX = 512,
+    WIRE_SALT_MAX = 64,
+    WIRE_SHORT_TEXT_MAX = 512, /* role, name, user, software, param, ... */
+    WIRE_USAGES_MAX = 4096,    /* of a UsageList or UsageAck */
+};
+
+/* Counts, lengths and ranges of an unpacked message. INVALID: err names the field. */
+enum status wire_check_hello(const Wire__Hello *m, struct error *err);
+enum status wire_check_request(const Wire__Request *m, struct error *err);
+enum status wire_check_usage(const Wire__UsageList *m, struct error *err);
+enum status wire_check_ack(const Wire__UsageAck *m, struct error *err);
+
+/* "TOKENS", or "frame 99". The text is static, or in `buffer`. */
+const char *wire_type_name(Wire__FrameType type, char buffer[24]);
+
+/* For wire_unpack. */
+size_t wire_budget(size_t payload_len);
+void *wire_alloc(void *budget, size_t size);
+void wire_dealloc(void *budget, void *data);
 
 #endif
