@@ -123,7 +123,8 @@ static void run_hooks(struct loop *loop)
 {
     for (int phase = 0; phase < LOOP_PHASES; phase++)
         for (int i = 0; i < loop->hook_count[phase]; i++)
-            loop->hooks[phase][i].fn(loop->hooks[phase][i].arg);
+            if (loop->hooks[phase][i].fn)
+                loop->hooks[phase][i].fn(loop->hooks[phase][i].arg);
 }
 
 void loop_run(struct loop *loop)
@@ -185,8 +186,23 @@ enum status loop_post(struct loop *loop, loop_fn *fn, void *arg)
 
 void loop_hook(struct loop *loop, enum loop_phase phase, loop_fn *fn, void *arg)
 {
-    assert(loop->hook_count[phase] < HOOKS_MAX);
-    loop->hooks[phase][loop->hook_count[phase]++] = (struct hook){fn, arg};
+    int count = loop->hook_count[phase];
+    while (count > 0 && !loop->hooks[phase][count - 1].fn)
+        count--; /* taken away at the end: the order of the others stays */
+    assert(count < HOOKS_MAX);
+    loop->hooks[phase][count] = (struct hook){fn, arg};
+    loop->hook_count[phase] = count + 1;
+}
+
+void loop_unhook(struct loop *loop, enum loop_phase phase, loop_fn *fn, void *arg)
+{
+    for (int i = 0; i < loop->hook_count[phase]; i++) {
+        struct hook *h = &loop->hooks[phase][i];
+        if (h->fn == fn && h->arg == arg) {
+            h->fn = NULL; /* the slot stays: a run over the hooks may be under way */
+            return;
+        }
+    }
 }
 
 void loop_again(struct loop *loop)

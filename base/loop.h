@@ -45,6 +45,8 @@ enum status loop_post(struct loop *loop, loop_fn *fn, void *arg);
 
 /* Hooks are called each turn, for ever, in the order added within a phase. 16 a phase. */
 void loop_hook(struct loop *loop, enum loop_phase phase, loop_fn *fn, void *arg);
+/* Takes a hook away again; allowed inside hooks. */
+void loop_unhook(struct loop *loop, enum loop_phase phase, loop_fn *fn, void *arg);
 /* From a hook: another turn follows without waiting. */
 void loop_again(struct loop *loop);
 
