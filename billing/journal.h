@@ -1,9 +1,12 @@
 /*
  * The metering journal: append-only segment files of one loop, records with CRC-32C. What is
  * written survives the death of the process; what is durable survives the loss of power.
- * Appending is memory only; journal_flush (LOOP_PHASE_JOURNAL) makes one write() of a turn's
- * records; a syncer thread does fdatasync for all journals of the process, group by group.
- * After any write or sync error the journal is failed for good: stop admitting billable work.
+ * Appending is memory only; journal_flush (from a hook of LOOP_PHASE_JOURNAL that the owner of
+ * the loop adds) makes one write() of a turn's records; a syncer thread does fdatasync for all
+ * journals of the process, group by group. After any write or sync error the journal is failed
+ * for good: stop admitting billable work. A disk too full for the next segment refuses admits
+ * but still takes settles into space set aside; that state ends by itself when there is room.
+ * A journal belongs to its loop's thread; the syncer may be shared by all.
  */
 #ifndef BILLING_JOURNAL_H
 #define BILLING_JOURNAL_H
@@ -63,11 +66,13 @@ struct journal_options {
     void *arg;
 };
 
+/* interval_ms 0: a sync begins as soon as something was written and the last one is done. */
 struct journal_syncer *journal_syncer_new(int64_t interval_ms, struct error *err);
 void journal_syncer_free(struct journal_syncer *s); /* syncs, joins */
 
 /* Opens after recovery of what is there: a torn tail is cut; a flipped record is reported (err,
- * CORRUPT) and never skipped silently. A new segment is begun. */
+ * CORRUPT) and never skipped silently. CONFLICT: another process has this journal open. A new
+ * segment is begun. */
 enum status journal_open(const struct journal_options *options, struct journal **out,
                          struct error *err);
 void journal_close(struct journal *j); /* flushes; NULL is fine */
@@ -77,11 +82,14 @@ int64_t journal_settle(struct journal *j, const struct meter_settle *settle);
 enum status journal_flush(struct journal *j);
 int64_t journal_written(const struct journal *j);
 int64_t journal_durable(const struct journal *j);
-bool journal_failed(const struct journal *j, struct error *err); /* err says why */
+/* True: admit nothing; err says why. journal_settle may still work (it says so itself). */
+bool journal_failed(const struct journal *j, struct error *err);
 
 /* At start, over all journals of a folder, before they are opened: each ADMIT without a SETTLE,
  * and each SETTLE (settle NULL for the former). Segments that billing has shipped and deleted are
- * not seen. */
+ * not seen, but one that holds the ADMIT of an open request is never deleted. Cuts torn tails, so
+ * nobody may have the journals open. A folder that is not there is empty. CORRUPT: err names file
+ * and offset; fn may have been called for records before it. */
 typedef void journal_recover_fn(const struct meter_context *admit,
                                 const struct meter_settle *settle, void *arg);
 enum status journal_recover(const char *dir, journal_recover_fn *fn, void *arg, struct error *err);
