@@ -40,6 +40,8 @@ enum status safetensors_parse(const char *path, const uint8_t *image, size_t byt
                               struct safetensors **out, struct error *err);
 void safetensors_free(struct safetensors *s); /* NULL is fine; unmaps */
 const struct tensor *safetensors_find(const struct safetensors *s, const char *name);
+/* The file, or for shards their index: where a tensor that is not there should have been. */
+const char *safetensors_describe(const struct safetensors *s);
 /* Tells the system that the mapped pages will not be read again soon. */
 void safetensors_release_pages(const struct safetensors *s);
 const char *dtype_name(enum dtype dtype);

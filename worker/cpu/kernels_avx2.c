@@ -1,0 +1,17 @@
+#include "worker/cpu/kernels.h"
+
+#include "base/error.h"
+#include <stdbool.h>
+
+#include "worker/cpu/attention.inc.h"
+#include "worker/cpu/matmul.inc.h"
+#include "worker/cpu/vector.inc.h"
+
+const struct kernels kernels_avx2 = {
+    .name = "avx2",
+    .matmul = matmul,
+    .attend = attend,
+    .rms_norm = rms_norm,
+    .swiglu = swiglu,
+    .add_scaled = add_scaled,
+};

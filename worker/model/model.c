@@ -1,0 +1,148 @@
+#include "worker/model/model.h"
+
+#include <assert.h>
+#include <unistd.h>
+
+#include "worker/model/pass.h"
+
+static int pick_threads(int wanted)
+{
+    long n = wanted > 0 ? wanted : sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > POOL_MAX_THREADS ? POOL_MAX_THREADS : (int)n;
+}
+
+static void derive_sizes(struct model *m)
+{
+    const struct model_config *c = &m->config;
+    const struct mla_config *a = &c->mla;
+    m->query_panels = (a->nope_dims + a->rope_dims + 15) / 16;
+    m->key_floats = (a->kv_rank + a->rope_dims + 15) / 16 * 16;
+    m->down_rows = (a->q_rank + a->kv_rank + a->rope_dims + 15) / 16 * 16;
+    m->active_stride = c->mlp_width;
+    if (c->moe.width > m->active_stride)
+        m->active_stride = c->moe.width;
+    if (c->moe.width * c->moe.shared > m->active_stride)
+        m->active_stride = c->moe.width * c->moe.shared;
+}
+
+static enum status load(struct model *m, const char *dir, struct error *err)
+{
+    m->kernels = kernels_find(m->options.kernels);
+    if (!m->kernels)
+        return error_set(err, INVALID, "no kernels named %s on this machine", m->options.kernels);
+    enum status st = model_config_load(dir, &m->config, err);
+    if (st != OK)
+        return st;
+    derive_sizes(m);
+    m->pool = pool_new(pick_threads(m->options.threads));
+    m->store = store_new();
+    if (!m->pool || !m->store)
+        return error_set(err, NOMEM, "out of memory or threads");
+    st = rope_init(&m->rope, &m->config.rope, err);
+    if (st == OK)
+        st = safetensors_open(dir, &m->files, err);
+    if (st == OK)
+        st = model_load_weights(m, err);
+    return st;
+}
+
+enum status model_load(const char *dir, const struct model_options *options, struct model **out,
+                       struct error *err)
+{
+    struct model *m = calloc(1, sizeof *m);
+    if (!m)
+        return error_set(err, NOMEM, "out of memory");
+    if (options)
+        m->options = *options;
+    enum status st = load(m, dir, err);
+    if (st != OK) {
+        model_free(m);
+        return st;
+    }
+    *out = m;
+    return OK;
+}
+
+void model_free(struct model *m)
+{
+    if (!m)
+        return;
+    pool_free(m->pool);
+    scratch_done(&m->scratch);
+    store_free(m->store);
+    safetensors_free(m->files);
+    rope_done(&m->rope);
+    free(m);
+}
+
+uint32_t model_context_tokens(const struct model *m)
+{
+    return (uint32_t)m->config.context_tokens;
+}
+
+uint32_t model_vocab_size(const struct model *m)
+{
+    return (uint32_t)m->config.vocab;
+}
+
+const char *model_kernels(const struct model *m)
+{
+    return m->kernels->name;
+}
+
+int model_threads(const struct model *m)
+{
+    return pool_threads(m->pool);
+}
+
+void model_kv_shape(const struct model *m, struct kv_shape *out)
+{
+    *out = (struct kv_shape){m->config.layers, m->key_floats};
+}
+
+static void add_work(const struct matrix *w, int times, int64_t *bytes, int64_t *work)
+{
+    if (!w->data)
+        return;
+    int64_t scales = w->scales ? (int64_t)w->panels * w->segments * 64 : 0;
+    *bytes += ((int64_t)w->panels * (int64_t)w->panel_bytes + scales) * times;
+    *work += (int64_t)w->rows * w->cols * times;
+}
+
+void model_work_per_token(const struct model *m, int64_t *bytes, int64_t *multiply_adds)
+{
+    *bytes = *multiply_adds = 0;
+    for (int i = 0; i < m->config.layers; i++) {
+        const struct layer *l = &m->layers[i];
+        const struct matrix *each[] = {&l->mla.down, &l->mla.query,     &l->mla.out,
+                                       &l->router,   &l->dense.gate_up, &l->dense.down};
+        for (size_t j = 0; j < sizeof each / sizeof *each; j++)
+            add_work(each[j], 1, bytes, multiply_adds);
+        add_work(&l->mla.key[0], m->config.heads, bytes, multiply_adds);
+        add_work(&l->mla.value[0], m->config.heads, bytes, multiply_adds);
+        if (l->experts) {
+            add_work(&l->experts[0].gate_up, m->config.moe.chosen, bytes, multiply_adds);
+            add_work(&l->experts[0].down, m->config.moe.chosen, bytes, multiply_adds);
+        }
+    }
+    add_work(&m->head, 1, bytes, multiply_adds);
+}
+
+enum status model_reserve(struct model *m, int rows, struct error *err)
+{
+    return scratch_reserve(m, rows, err);
+}
+
+void model_forward(struct model *m, struct kv *kv, const struct batch_row *rows, int count,
+                   float *logits)
+{
+    assert(count > 0 && count <= m->scratch.rows);
+    struct pass p = {.m = m, .kv = kv, .rows = rows, .count = count, .logits = logits};
+    for (int i = 0; i < count; i++) {
+        assert(rows[i].token >= 0 && rows[i].token < m->config.vocab && rows[i].position >= 0 &&
+               rows[i].position < m->config.context_tokens);
+        if (rows[i].wants_logits)
+            m->scratch.logit_rows[p.logit_count++] = i;
+    }
+    pool_run(m->pool, pass_run, &p);
+}

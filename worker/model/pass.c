@@ -1,0 +1,178 @@
+#include "worker/model/pass.h"
+
+#include <assert.h>
+
+/* From this many rows per member on, rows are shared out instead of panels of weights. */
+enum { SHARE_ROWS_FROM = 16 };
+/* Below this many rows the tasks of a phase are shared out in turns, without tickets. */
+enum { TICKETS_FROM = 8 };
+
+static void cut(int n, int parts, int part, int *begin, int *end)
+{
+    *begin = (int)((int64_t)n * part / parts);
+    *end = (int)((int64_t)n * (part + 1) / parts);
+}
+
+void pass_share(const struct pass *p, int n, int member, int *begin, int *end)
+{
+    cut(n, pool_threads(p->m->pool), member, begin, end);
+}
+
+int pass_first(const struct pass *p, int member)
+{
+    return p->count < TICKETS_FROM ? member : pool_ticket(p->m->pool);
+}
+
+int pass_next(const struct pass *p, int i)
+{
+    return p->count < TICKETS_FROM ? i + pool_threads(p->m->pool) : pool_ticket(p->m->pool);
+}
+
+void pass_matmul(const struct pass *p, int member, const struct matrix *w, const struct input *in,
+                 int count, float *out, size_t out_stride)
+{
+    const struct kernels *k = p->m->kernels;
+    int threads = pool_threads(p->m->pool), begin, end;
+    if (count >= SHARE_ROWS_FROM * threads) {
+        cut(count, threads, member, &begin, &end);
+        struct input mine = *in;
+        if (in->index)
+            mine.index += begin;
+        else
+            mine.data += (size_t)begin * in->stride;
+        k->matmul(w, 0, w->panels, &mine, end - begin, out + (size_t)begin * out_stride,
+                  out_stride);
+    } else {
+        cut(w->panels, threads, member, &begin, &end);
+        k->matmul(w, begin, end, in, count, out + (size_t)begin * 16, out_stride);
+    }
+}
+
+void pass_norm(const struct pass *p, int member, const float *weight)
+{
+    const struct model *m = p->m;
+    size_t hidden = (size_t)m->config.hidden;
+    int begin, end;
+    pass_share(p, p->count, member, &begin, &end);
+    for (int i = begin; i < end; i++)
+        m->kernels->rms_norm(m->scratch.normed + (size_t)i * hidden,
+                             m->scratch.x + (size_t)i * hidden, weight, m->config.hidden,
+                             (float)m->config.epsilon);
+}
+
+static void embed(const struct pass *p, int member)
+{
+    const struct model *m = p->m;
+    size_t hidden = (size_t)m->config.hidden;
+    int begin, end;
+    pass_share(p, p->count, member, &begin, &end);
+    for (int i = begin; i < end; i++) {
+        const struct batch_row *r = &p->rows[i];
+        pack_widen(m->scratch.x + (size_t)i * hidden, m->embedding, (size_t)r->token * hidden,
+                   hidden);
+        rope_angles(&m->rope, r->position,
+                    m->scratch.angles + (size_t)i * (size_t)m->config.rope.dims);
+    }
+}
+
+void pass_run(void *pass, int member)
+{
+    struct pass *p = pass;
+    struct model *m = p->m;
+    embed(p, member);
+    for (int i = 0; i < m->config.layers; i++) {
+        mla_run(p, &m->layers[i], i, member);
+        mlp_run(p, &m->layers[i], i, member);
+    }
+    if (!p->logit_count)
+        return;
+    pass_norm(p, member, m->norm);
+    pool_barrier(m->pool);
+    struct input in = {m->scratch.normed, (size_t)m->config.hidden, m->scratch.logit_rows};
+    pass_matmul(p, member, &m->head, &in, p->logit_count, p->logits, (size_t)m->config.vocab);
+}
+
+/* First call: adds up; second call: hands out. */
+struct carving {
+    uint8_t *base;
+    size_t used;
+};
+
+static void *carve(struct carving *c, size_t count, size_t element_bytes)
+{
+    void *at = c->base ? c->base + c->used : NULL;
+    c->used += (count * element_bytes + 63) / 64 * 64;
+    return at;
+}
+
+static float *floats(struct carving *c, size_t rows, size_t cols)
+{
+    return carve(c, rows * cols, sizeof(float));
+}
+
+static void carve_member(struct carving *c, const struct model *m, struct member_scratch *own,
+                         size_t rows)
+{
+    const struct model_config *f = &m->config;
+    size_t experts = (size_t)f->moe.experts, query = (size_t)m->query_panels * 16;
+    size_t tile = TILE_PANELS * 16;
+    own->normed = floats(c, ROW_TILE, (size_t)f->mla.q_rank);
+    own->tile = floats(c, ROW_TILE, query > tile ? query : tile);
+    own->latent = floats(c, ROW_TILE * 4, (size_t)f->mla.kv_rank);
+    own->scores = floats(c, 4, ((size_t)f->context_tokens + 15) / 16 * 16);
+    own->group_rows = carve(c, rows * (size_t)f->moe.chosen, sizeof *own->group_rows);
+    own->group_weights = floats(c, rows, (size_t)f->moe.chosen);
+    own->group_start = carve(c, experts + 1, sizeof *own->group_start);
+    own->groups = carve(c, experts + 1, sizeof *own->groups);
+}
+
+static void carve_all(struct carving *c, const struct model *m, struct scratch *s, size_t rows)
+{
+    const struct model_config *f = &m->config;
+    size_t heads = (size_t)f->heads, chosen = (size_t)f->moe.chosen;
+    int threads = pool_threads(m->pool);
+    s->rows = (int)rows;
+    s->x = floats(c, rows, (size_t)f->hidden);
+    s->normed = floats(c, rows, (size_t)f->hidden);
+    s->down = floats(c, rows, (size_t)m->down_rows);
+    s->queries = floats(c, rows, heads * (size_t)m->key_floats);
+    s->attended = floats(c, rows, heads * (size_t)f->mla.value_dims);
+    s->active = floats(c, rows * (chosen + 1), (size_t)m->active_stride);
+    s->angles = floats(c, rows, (size_t)f->rope.dims);
+    s->router_logits = floats(c, rows, (size_t)f->moe.experts);
+    s->weights = floats(c, rows, chosen);
+    s->experts = carve(c, rows * chosen, sizeof *s->experts);
+    s->logit_rows = carve(c, rows, sizeof *s->logit_rows);
+    s->members = carve(c, (size_t)threads, sizeof *s->members);
+    for (int i = 0; i < threads; i++) {
+        struct member_scratch none;
+        carve_member(c, m, s->members ? &s->members[i] : &none, rows);
+    }
+}
+
+enum status scratch_reserve(struct model *m, int rows, struct error *err)
+{
+    assert(rows > 0);
+    if (rows <= m->scratch.rows)
+        return OK;
+    struct carving c = {0};
+    struct scratch s = {0};
+    carve_all(&c, m, &s, (size_t)rows);
+    c.base = aligned_alloc(64, c.used);
+    if (!c.base)
+        return error_set(err, NOMEM, "out of memory for batches of %d tokens", rows);
+    /* Zero: the padding between a query's parts is never written. */
+    memset(c.base, 0, c.used);
+    s.memory = c.base;
+    c.used = 0;
+    carve_all(&c, m, &s, (size_t)rows);
+    scratch_done(&m->scratch);
+    m->scratch = s;
+    return OK;
+}
+
+void scratch_done(struct scratch *s)
+{
+    free(s->memory);
+    *s = (struct scratch){0};
+}

@@ -1,0 +1,123 @@
+/*
+ * Inside a model: its weights, its scratch memory, and the phases of a forward pass. All members
+ * of the model's pool walk through the phases together, each doing its share of the work, and
+ * meet at a barrier behind each. Private to worker/model.
+ */
+#ifndef WORKER_MODEL_PASS_H
+#define WORKER_MODEL_PASS_H
+
+#include "worker/cpu/kernels.h"
+#include "worker/cpu/pack.h"
+#include "worker/cpu/pool.h"
+#include "worker/model/config.h"
+#include "worker/model/model.h"
+#include "worker/model/rope.h"
+
+struct mlp {
+    int width;             /* 0: absent */
+    struct matrix gate_up; /* 16 rows of gate, the same 16 of up, the next 16 of gate, ... */
+    struct matrix down;
+};
+
+struct mla {
+    struct matrix down;   /* rows of q_a (when there is one), then the latent and the rope key */
+    struct matrix query;  /* heads x query_panels */
+    struct matrix *key;   /* per head, transposed: [kv_rank][nope_dims] */
+    struct matrix *value; /* per head: [value_dims][kv_rank] */
+    struct matrix out;
+    const float *q_norm, *kv_norm;
+};
+
+struct layer {
+    const float *attention_norm, *mlp_norm;
+    struct mla mla;
+    struct mlp dense;     /* the layer's own, or the shared experts */
+    struct mlp *experts;  /* NULL: a layer without experts */
+    struct matrix router; /* [experts][hidden] */
+    const float *bias;    /* of the choice */
+};
+
+/* One MLP and the rows that go through it. */
+struct group {
+    const struct mlp *mlp;
+    const int32_t *rows; /* NULL: all rows, with weight 1 */
+    const float *weights;
+    int count;
+    size_t slot; /* of its first row in scratch.active */
+};
+
+/* What one member works with alone. */
+struct member_scratch {
+    float *normed;        /* [ROW_TILE][q_rank] */
+    float *tile;          /* [ROW_TILE][TILE_PANELS x 16], and a head's query */
+    float *latent;        /* [ROW_TILE][4][kv_rank] */
+    float *scores;        /* [4][context rounded up] */
+    int32_t *group_rows;  /* [rows x chosen]: rows by expert */
+    float *group_weights; /* their weights */
+    int32_t *group_start; /* [experts + 1] */
+    struct group *groups; /* [experts + 1] */
+};
+
+enum { ROW_TILE = 32, TILE_PANELS = 8 };
+
+struct scratch { /* of one batch; [row] first */
+    int rows;    /* how many there is room for */
+    float *x, *normed, *down, *queries, *attended, *active, *angles;
+    float *router_logits, *weights;
+    int *experts;
+    int32_t *logit_rows;
+    struct member_scratch *members;
+    void *memory;
+};
+
+struct model {
+    struct model_config config;
+    struct model_options options;
+    struct safetensors *files;
+    struct store *store;
+    const struct kernels *kernels;
+    struct pool *pool;
+    struct rope rope;
+    const struct tensor *embedding;
+    struct matrix head;
+    const float *norm;
+    struct layer *layers;
+    struct scratch scratch;
+    /* sizes made from the configuration */
+    int query_panels;  /* of one head's query */
+    int key_floats;    /* latent + rope key, padded: a row of the cache and of a query */
+    int down_rows;     /* padded */
+    int active_stride; /* the widest MLP */
+};
+
+struct pass {
+    struct model *m;
+    struct kv *kv;
+    const struct batch_row *rows;
+    int count;
+    float *logits;
+    int logit_count;
+};
+
+/* All weights of the configuration, checked and packed. */
+enum status model_load_weights(struct model *m, struct error *err);
+enum status scratch_reserve(struct model *m, int rows, struct error *err);
+void scratch_done(struct scratch *s);
+/* The whole pass, on every member of the pool. */
+void pass_run(void *pass, int member);
+/* Onto x. x is complete before it; behind it, the member's own rows of x are. */
+void mla_run(struct pass *p, const struct layer *l, int index, int member);
+/* Begins with the member's own rows of x only; ends on a barrier. */
+void mlp_run(struct pass *p, const struct layer *l, int index, int member);
+/* The rows [begin, end) that are the member's. */
+void pass_share(const struct pass *p, int n, int member, int *begin, int *end);
+/* w times the input, shared out among the members by rows or by panels. No barrier. */
+void pass_matmul(const struct pass *p, int member, const struct matrix *w, const struct input *in,
+                 int count, float *out, size_t out_stride);
+/* The member's share of rows of x, normalised into `normed`. No barrier. */
+void pass_norm(const struct pass *p, int member, const float *weight);
+/* Walks over n tasks of unequal length: for (i = pass_first(..); i < n; i = pass_next(.., i)). */
+int pass_first(const struct pass *p, int member);
+int pass_next(const struct pass *p, int i);
+
+#endif
