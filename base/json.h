@@ -20,8 +20,10 @@ struct json_limits {
 };
 extern const struct json_limits json_limits_default; /* 64, 100,000, 8 MiB */
 
-/* INVALID with the byte offset and what is wrong there, in words a developer can act on.
- * Touches no memory beyond the text and a fixed stack; LIMITED when a limit is passed. */
+/* INVALID with the byte offset, the place (messages[2].content) and what is wrong there, in
+ * words a developer can act on; LIMITED when a limit is passed. A whole number must be one
+ * that a double holds exactly. limits NULL: the defaults; their depth is at most 1000.
+ * Memory: a fixed stack; past 64 keys in the objects open at once, some 50 bytes for each. */
 enum status json_guard(const char *text, size_t len, const struct json_limits *limits,
                        struct error *err);
 
@@ -51,7 +53,8 @@ bool json_bool(const struct json *v);
 /* A whole number in [least, most]; false: not one. Exact up to 2^53. */
 bool json_int(const struct json *v, int64_t least, int64_t most, int64_t *out);
 
-/* Building text. Strings are escaped; invalid UTF-8 becomes U+FFFD. */
+/* Building text. The string gets its quotes and is escaped; invalid UTF-8 becomes U+FFFD.
+ * On failure nothing is added. */
 enum status json_put_string(struct buf *out, const char *text, size_t len);
 
 #endif
