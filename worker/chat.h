@@ -17,7 +17,11 @@ void chat_free(struct chat_template *c); /* NULL is fine */
 /* INVALID: err says which message and why (unknown role, an empty list, ...). */
 enum status chat_render(const struct chat_template *c, const struct chat_message *messages,
                         int count, bool thinking, struct token_list *out, struct error *err);
-/* A prompt has at most (bytes of all contents) + *prompt + messages x *message tokens. */
+/* Whether the answer to these messages starts inside the reasoning. */
+bool chat_starts_in_reasoning(const struct chat_template *c, const struct chat_message *messages,
+                              int count, bool thinking);
+/* A prompt has at most (bytes of all contents and reasoning contents) + *prompt + messages x
+ * *message tokens. */
 void chat_overhead(const struct chat_template *c, uint32_t *prompt, uint32_t *message);
 /* How the answer's ids are split. -1: the model has no such token. */
 struct chat_markers {

@@ -11,8 +11,10 @@
 
 struct textout;
 
+/* starts_in_reasoning: see chat_starts_in_reasoning. Stop strings (UTF-8, not empty) are copied;
+ * they are looked for in the content, not in the reasoning. NULL: out of memory. */
 struct textout *textout_new(const struct tokenizer *t, const struct chat_markers *markers,
-                            bool thinking, const char *const *stop, int stop_count);
+                            bool starts_in_reasoning, const char *const *stop, int stop_count);
 void textout_free(struct textout *o); /* NULL is fine */
 /* Takes one id; appends what may be shown now. *stopped: a stop string or end token was met:
  * nothing more may follow. counts.completion and .reasoning are raised by the caller through

@@ -31,12 +31,14 @@ const uint8_t *tokenizer_hash(const struct tokenizer *t); /* SHA-256 of the file
 
 /* Appends the ids of the text (UTF-8, may hold NULs). parse_added: text that equals an added token
  * ("<think>") becomes that token; without it (a user's words) it is ordinary text. LIMITED: the
- * list is full. */
+ * list is full. INVALID: not UTF-8. On failure the list may have grown. */
 enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t len,
                              bool parse_added, struct token_list *out);
 /* The bytes of a token, not NUL-terminated, maybe part of a character. NULL: no such id. */
 const uint8_t *tokenizer_bytes(const struct tokenizer *t, int32_t id, size_t *len);
 int32_t tokenizer_id(const struct tokenizer *t, const char *added_token); /* -1: none */
 bool tokenizer_is_added(const struct tokenizer *t, int32_t id);
+/* An added token that is no text (begin of sentence, padding): never shown. */
+bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
 
 #endif

@@ -1,0 +1,152 @@
+#include "worker/tokenizer.h"
+
+#include <assert.h>
+
+#include "worker/tokenizer_private.h"
+#include "worker/utf8.h"
+
+void token_list_init(struct token_list *l, size_t max)
+{
+    *l = (struct token_list){.max = max};
+}
+
+void token_list_done(struct token_list *l)
+{
+    free(l->ids);
+    token_list_init(l, l->max);
+}
+
+enum status token_list_add(struct token_list *l, int32_t id)
+{
+    if (l->count == l->max)
+        return LIMITED;
+    if (l->count == l->size) {
+        size_t size = l->size ? l->size * 2 : 256;
+        int32_t *ids = realloc(l->ids, size * sizeof *ids);
+        if (!ids)
+            return NOMEM;
+        l->ids = ids;
+        l->size = size;
+    }
+    l->ids[l->count++] = id;
+    return OK;
+}
+
+void tokenizer_free(struct tokenizer *t)
+{
+    if (!t)
+        return;
+    for (int i = 0; i < t->step_count; i++)
+        split_free(t->steps[i]);
+    byte_table_done(&t->words);
+    pair_table_done(&t->merges);
+    free(t->added);
+    free(t->tokens);
+    free(t->bytes);
+    free(t);
+}
+
+int tokenizer_vocab_size(const struct tokenizer *t)
+{
+    return t->vocab_size;
+}
+
+const uint8_t *tokenizer_hash(const struct tokenizer *t)
+{
+    return t->hash;
+}
+
+static const struct token *token_at(const struct tokenizer *t, int32_t id)
+{
+    return id >= 0 && id < t->vocab_size && t->tokens[id].present ? &t->tokens[id] : NULL;
+}
+
+const uint8_t *tokenizer_bytes(const struct tokenizer *t, int32_t id, size_t *len)
+{
+    const struct token *token = token_at(t, id);
+    if (!token)
+        return NULL;
+    *len = token->len;
+    return t->bytes + token->offset;
+}
+
+bool tokenizer_is_added(const struct tokenizer *t, int32_t id)
+{
+    const struct token *token = token_at(t, id);
+    return token && token->added;
+}
+
+bool tokenizer_is_special(const struct tokenizer *t, int32_t id)
+{
+    const struct token *token = token_at(t, id);
+    return token && token->special;
+}
+
+static bool starts_with(const struct tokenizer *t, int32_t id, const char *text, size_t len)
+{
+    const struct token *token = &t->tokens[id];
+    return token->len <= len && memcmp(t->bytes + token->offset, text, token->len) == 0;
+}
+
+int32_t tokenizer_id(const struct tokenizer *t, const char *added_token)
+{
+    size_t len = strlen(added_token);
+    for (int i = 0; i < t->added_count; i++)
+        if (t->tokens[t->added[i]].len == len && starts_with(t, t->added[i], added_token, len))
+            return t->added[i];
+    return -1;
+}
+
+struct encoding {
+    const struct tokenizer *t;
+    struct token_list *out;
+};
+
+static enum status encode_piece(void *arg, const char *piece, size_t len)
+{
+    struct encoding *e = arg;
+    return bpe_encode(e->t, (const uint8_t *)piece, len, e->out);
+}
+
+static enum status encode_plain(const struct tokenizer *t, const char *text, size_t len,
+                                struct token_list *out)
+{
+    struct encoding e = {.t = t, .out = out};
+    struct split_sink sink = {.piece = encode_piece, .arg = &e};
+    return split_run(t->steps, t->step_count, text, len, &sink);
+}
+
+/* The longest added token that the text starts with; -1: none. */
+static int32_t added_at(const struct tokenizer *t, const char *text, size_t len)
+{
+    if (!t->added_first[(unsigned char)*text])
+        return -1;
+    for (int i = 0; i < t->added_count; i++)
+        if (starts_with(t, t->added[i], text, len))
+            return t->added[i];
+    return -1;
+}
+
+enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t len,
+                             bool parse_added, struct token_list *out)
+{
+    if (!utf8_valid((const uint8_t *)text, len))
+        return INVALID;
+    if (!parse_added)
+        return encode_plain(t, text, len, out);
+    enum status st = OK;
+    size_t done = 0;
+    for (size_t i = 0; i < len && st == OK;) {
+        int32_t id = added_at(t, text + i, len - i);
+        if (id < 0) {
+            i++;
+            continue;
+        }
+        st = encode_plain(t, text + done, i - done, out);
+        if (st == OK)
+            st = token_list_add(out, id);
+        i += t->tokens[id].len;
+        done = i;
+    }
+    return st == OK ? encode_plain(t, text + done, len - done, out) : st;
+}
