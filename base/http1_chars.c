@@ -43,13 +43,26 @@ bool http1_equals(const char *text, size_t len, const char *word)
     return word[len] == 0;
 }
 
+static bool value_char_ok(uint8_t c)
+{
+    return (c >= 0x20 && c != 0x7f) || c == '\t';
+}
+
 bool http1_value_ok(const char *text, size_t len)
 {
-    for (size_t i = 0; i < len; i++) {
-        uint8_t c = (uint8_t)text[i];
-        if ((c < 0x20 && c != '\t') || c == 0x7f)
-            return false;
+    const uint64_t ones = 0x0101010101010101;
+    size_t i = 0;
+    for (; len - i >= 8; i += 8) {
+        uint64_t w, del;
+        memcpy(&w, text + i, 8);
+        del = w ^ (ones * 0x7f);
+        /* A byte under 0x20 or of 0x7f sets its high bit, or one above it. */
+        if ((((w - ones * 0x20) & ~w) | ((del - ones) & ~del)) & (ones * 0x80))
+            break;
     }
+    for (; i < len; i++)
+        if (!value_char_ok((uint8_t)text[i]))
+            return false;
     return true;
 }
 

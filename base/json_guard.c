@@ -245,7 +245,7 @@ static bool pass_key(struct guard *g)
     g->at_key = true;
     if (g->at == g->end || *g->at != '"')
         return refuse(g, g->at, "expected a key in double quotes");
-    struct json_key key = {.object = (uint32_t)g->depth};
+    struct json_key key = {.object = g->levels[g->depth - 1].keys};
     if (!pass_string(g, &key))
         return false;
     enum status st = json_keys_add(&g->keys, &key);

@@ -18,7 +18,26 @@ enum status json_guard_check(const char *text, size_t len, const struct json_lim
                              struct json_facts *facts, struct error *err);
 
 /* Bytes of the well-formed UTF-8 sequence at `at`; 0: there is none. */
-int json_utf8_len(const uint8_t *at, const uint8_t *end);
+static inline int json_utf8_len(const uint8_t *at, const uint8_t *end)
+{
+    uint8_t c = *at;
+    if (c < 0x80)
+        return 1;
+    if (c < 0xc2 || c > 0xf4)
+        return 0;
+    int n = c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+    if (end - at < n)
+        return 0;
+    /* The second byte rules out overlong forms, surrogates and what is past U+10FFFF. */
+    uint8_t least = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
+    uint8_t most = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
+    if (at[1] < least || at[1] > most)
+        return 0;
+    for (int i = 2; i < n; i++)
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+    return n;
+}
 
 /* What is wrong with the number at `at`, and where (*stop); NULL: nothing, *stop is behind it. */
 const char *json_number_problem(const uint8_t *at, const uint8_t *end, const uint8_t **stop);

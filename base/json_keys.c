@@ -5,6 +5,12 @@
 
 #include "base/crypto.h"
 
+enum {
+    ALONE_MAX = 12,       /* keys of an object that are compared one by one */
+    ALONE_BYTES_MAX = 64, /* of such a key */
+    NOT_HASHED = UINT32_MAX,
+};
+
 static uint64_t process_seed[2];
 
 static void draw_seed(void)
@@ -19,7 +25,7 @@ void json_keys_init(struct json_keys *k)
     memcpy(k->seed, process_seed, sizeof k->seed);
     k->entries = k->fixed_entries;
     k->slots = k->fixed_slots;
-    memset(k->fixed_slots, 0, sizeof k->fixed_slots);
+    k->slots_ready = false;
     k->count = 0;
     k->size = KEYS_FIXED;
 }
@@ -208,6 +214,21 @@ static bool same_key(const struct json_key *a, const struct json_key *b)
     return false;
 }
 
+/* Puts entry i into the table; CONFLICT if an equal key is there. */
+static enum status hash_entry(struct json_keys *k, uint32_t i)
+{
+    struct entry *e = &k->entries[i];
+    uint32_t mask = k->size * 2 - 1, slot = (uint32_t)e->hash & mask;
+    for (; k->slots[slot]; slot = (slot + 1) & mask) {
+        const struct entry *other = &k->entries[k->slots[slot] - 1];
+        if (other->hash == e->hash && same_key(&other->key, &e->key))
+            return CONFLICT;
+    }
+    k->slots[slot] = i + 1;
+    e->slot = slot;
+    return OK;
+}
+
 static enum status grow(struct json_keys *k)
 {
     if (k->size > 1u << 28)
@@ -221,19 +242,43 @@ static enum status grow(struct json_keys *k)
         return NOMEM;
     }
     memcpy(entries, k->entries, k->count * sizeof *entries);
-    /* In the order of arrival, so that the last keys in can still leave first. */
-    for (uint32_t i = 0; i < k->count; i++) {
-        uint32_t slot = (uint32_t)entries[i].hash & (size * 2 - 1);
-        while (slots[slot])
-            slot = (slot + 1) & (size * 2 - 1);
-        slots[slot] = i + 1;
-        entries[i].slot = slot;
-    }
     json_keys_done(k);
     k->entries = entries;
     k->slots = slots;
+    k->slots_ready = true;
     k->size = size;
+    /* In the order of arrival, so that the last keys in can still leave first. */
+    for (uint32_t i = 0; i < k->count; i++)
+        if (entries[i].slot != NOT_HASHED)
+            hash_entry(k, i);
     return OK;
+}
+
+/* Compares the newest key with the others of its object, none of which is in the table. */
+static enum status compare_each(const struct json_keys *k, uint32_t newest)
+{
+    const struct json_key *key = &k->entries[newest].key;
+    for (uint32_t i = key->object; i < newest; i++) {
+        const struct json_key *other = &k->entries[i].key;
+        if (other->len == key->len && memcmp(other->text, key->text, key->len) == 0)
+            return CONFLICT;
+    }
+    return OK;
+}
+
+/* Puts the object's keys from `first` to the newest into the table. */
+static enum status hash_from(struct json_keys *k, uint32_t first, uint32_t newest)
+{
+    if (!k->slots_ready) {
+        memset(k->fixed_slots, 0, sizeof k->fixed_slots);
+        k->slots_ready = true;
+    }
+    enum status st = OK;
+    for (uint32_t i = first; i <= newest && st == OK; i++) {
+        k->entries[i].hash = hash_key(k, &k->entries[i].key);
+        st = hash_entry(k, i);
+    }
+    return st;
 }
 
 enum status json_keys_add(struct json_keys *k, const struct json_key *key)
@@ -243,22 +288,26 @@ enum status json_keys_add(struct json_keys *k, const struct json_key *key)
         if (st != OK)
             return st;
     }
-    uint64_t hash = hash_key(k, key);
-    uint32_t mask = k->size * 2 - 1, slot = (uint32_t)hash & mask;
-    for (; k->slots[slot]; slot = (slot + 1) & mask) {
-        const struct entry *e = &k->entries[k->slots[slot] - 1];
-        if (e->hash == hash && same_key(&e->key, key))
-            return CONFLICT;
-    }
-    k->entries[k->count] = (struct entry){*key, hash, slot};
-    k->slots[slot] = ++k->count;
-    return OK;
+    uint32_t newest = k->count, first = key->object;
+    k->entries[newest].key = *key;
+    k->entries[newest].slot = NOT_HASHED;
+    bool hashed = newest > first && k->entries[first].slot != NOT_HASHED;
+    bool small = newest - first < ALONE_MAX && !key->escaped && key->len <= ALONE_BYTES_MAX;
+    enum status st = hashed  ? hash_from(k, newest, newest)
+                     : small ? compare_each(k, newest)
+                             : hash_from(k, first, newest);
+    if (st == OK)
+        k->count++;
+    return st;
 }
 
 /* The last key in leaves first: then no probe of an older key ever ran over its slot. */
 void json_keys_cut(struct json_keys *k, uint32_t count)
 {
     assert(count <= k->count);
-    while (k->count > count)
-        k->slots[k->entries[--k->count].slot] = 0;
+    while (k->count > count) {
+        uint32_t slot = k->entries[--k->count].slot;
+        if (slot != NOT_HASHED)
+            k->slots[slot] = 0;
+    }
 }
