@@ -6,14 +6,12 @@
 
 enum { INVOICE_ARENA_MAX = 64 << 20 };
 
-/* $1 tenant id, $2 first day, $3 the day after the last, $4 watermark, $5 minor unit in pico.
- * Usage belongs to the first invoice (void ones apart) whose period ends after it and whose
- * watermark has its batch. */
+/* $1 tenant id, $2 first day, $3 the day after the last, $4 watermark, $5 minor unit in pico. */
 static const char lines_sql[] =
-    "WITH covered AS (SELECT u.* FROM usage_events u WHERE u.tenant_id = $1::uuid"
-    " AND u.day < $3::date AND u.batch_id <= $4::bigint AND u.outcome <> 'failed'"
-    " AND NOT EXISTS (SELECT FROM invoices i WHERE i.tenant_id = $1::uuid AND i.state <> 'void'"
-    "  AND u.day < i.period_end AND u.batch_id <= i.watermark_batch)),"
+    "WITH covered AS (SELECT u.* FROM usage_events u"
+    " JOIN tg_invoice_coverage($1::uuid, $3::date, $4::bigint) c"
+    "  ON c.month = date_trunc('month', u.day)::date AND c.batches @> u.batch_id"
+    " WHERE u.tenant_id = $1::uuid AND u.day < $3::date AND u.outcome <> 'failed'),"
     " sums AS (SELECT project_id, model, price_id, date_trunc('month', day)::date AS month,"
     "  sum(prompt_tokens - cached_tokens) AS miss, sum(cached_tokens) AS hit,"
     "  sum(completion_tokens) AS output FROM covered GROUP BY 1, 2, 3, 4)"
@@ -29,10 +27,10 @@ static const char lines_sql[] =
 /* What credit has paid of the covered usage, and what it has not. The transactions of the
  * ledger are of one batch and month, so an invoice covers each wholly or not at all. */
 static const char credit_sql[] =
-    "WITH covered AS (SELECT DISTINCT u.ledger_transaction_id AS id FROM usage_events u"
-    " WHERE u.tenant_id = $1::uuid AND u.day < $2::date AND u.batch_id <= $3::bigint"
-    " AND NOT EXISTS (SELECT FROM invoices i WHERE i.tenant_id = $1::uuid AND i.state <> 'void'"
-    "  AND u.day < i.period_end AND u.batch_id <= i.watermark_batch))"
+    "WITH covered AS (SELECT t.id FROM ledger_transactions t"
+    " JOIN tg_invoice_coverage($1::uuid, $2::date, $3::bigint) c"
+    "  ON c.month = t.period AND c.batches @> t.batch_id"
+    " WHERE t.tenant_id = $1::uuid AND t.kind = 'usage')"
     "SELECT coalesce(sum(e.amount_pico) FILTER (WHERE a.kind IN ('granted', 'paid')), 0),"
     " coalesce(sum(e.amount_pico) FILTER (WHERE a.kind = 'receivable'), 0)"
     " FROM covered c JOIN ledger_entries e ON e.transaction_id = c.id"
@@ -328,6 +326,16 @@ static enum status insert_line(struct pg *pg, const char *invoice_id, int positi
                     14, params, NULL, err);
 }
 
+static enum status insert_coverage(struct pg *pg, const struct invoice *i, const char *invoice_id,
+                                   struct error *err)
+{
+    const char *const params[] = {invoice_id, i->tenant_id, i->period_end, i->watermark};
+    return pg_query(pg,
+                    "INSERT INTO invoice_coverage SELECT $1::bigint, month, batches"
+                    " FROM tg_invoice_coverage($2::uuid, $3::date, $4::bigint)",
+                    4, params, NULL, err);
+}
+
 static enum status finalise(struct pg *pg, const char *tenant, const char *month, char number[48],
                             struct error *err)
 {
@@ -346,6 +354,8 @@ static enum status finalise(struct pg *pg, const char *tenant, const char *month
         st = fill(pg, i, err);
     if (st == OK)
         st = insert_head(pg, i, id, number, err);
+    if (st == OK)
+        st = insert_coverage(pg, i, id, err);
     for (int l = 0; st == OK && l < i->line_count; l++)
         st = insert_line(pg, id, l + 1, &i->lines[l], err);
     invoice_free(i);

@@ -1,9 +1,10 @@
 /*
  * Invoices of a month: lines by project, model, line item and price version; each line rounded
  * once, half up, to the currency's minor unit; tax once on the sum of the rounded lines. Usage that
- * was shipped after a month's invoice was finalised is on the next one, as late lines. A finalised
- * invoice is frozen, parties included; its number comes from a counter row locked in the same
- * transaction, so numbers have no gaps. Blocking.
+ * was shipped after a month's invoice was finalised is on the next one, as late lines (which
+ * batches an invoice covers is kept in invoice_coverage). A finalised invoice is frozen, parties
+ * included; its number comes from a counter row locked in the same transaction, so numbers have no
+ * gaps. Blocking.
  */
 #ifndef BILLING_INVOICE_H
 #define BILLING_INVOICE_H

@@ -76,10 +76,10 @@ static const struct check stored_checks[] = {
      " LEFT JOIN ledger_entries e ON e.account_id = a.id GROUP BY a.id"
      " HAVING a.balance_pico <> coalesce(sum(e.amount_pico), 0) ORDER BY a.id"},
     {"usage events = invoice lines", "SELECT count(*) FROM invoices WHERE state <> 'void'",
-     "WITH used AS (SELECT (SELECT i.id FROM invoices i WHERE i.tenant_id = u.tenant_id"
-     "  AND i.state <> 'void' AND u.day < i.period_end AND u.batch_id <= i.watermark_batch"
-     "  ORDER BY i.id LIMIT 1) AS invoice, sum(u.cost_pico) AS cost FROM usage_events u GROUP BY "
-     "1),"
+     "WITH used AS (SELECT c.invoice_id AS invoice, sum(u.cost_pico) AS cost"
+     "  FROM invoice_coverage c JOIN invoices i ON i.id = c.invoice_id"
+     "  JOIN usage_events u ON u.tenant_id = i.tenant_id AND c.batches @> u.batch_id"
+     "  AND date_trunc('month', u.day)::date = c.month WHERE i.state <> 'void' GROUP BY 1),"
      " lines AS (SELECT invoice_id AS invoice, sum(amount_pico) AS amount FROM invoice_lines l"
      "  JOIN invoices i ON i.id = l.invoice_id WHERE i.state <> 'void' GROUP BY 1)"
      "SELECT 'invoice ' || n.number || ': its lines sum to ' || coalesce(l.amount, 0) ||"

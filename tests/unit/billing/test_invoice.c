@@ -148,9 +148,13 @@ static void months(void)
               CONFLICT);
     CHECK_INT(invoice_set_state(pg, number, "void", &err), OK);
     CHECK_INT(invoice_set_state(pg, number, "paid", &err), CONFLICT);
+    CHECK_INT(reconcile(), OK);
     CHECK_INT(invoice_finalise(pg, "acme", "2026-01", &i, &err), OK);
     check_lines(i, 2000);
     CHECK(strcmp(i->number, number) != 0);
+    invoice_free(i);
+    CHECK_INT(invoice_finalise(pg, "acme", "2026-03", &i, &err), OK);
+    CHECK_INT(i->line_count, 0); /* nothing is billed twice */
     invoice_free(i);
     CHECK_INT(reconcile(), OK);
 }
@@ -217,9 +221,12 @@ int main(void)
     snprintf(sql, sizeof sql, "CREATE DATABASE %s", name);
     run(sql);
     pg_free(pg);
-    const char *query = strchr(url, '?');
-    snprintf(own, sizeof own, "%.*s/%s%s", (int)(strstr(url, "/tollgate") - url), url, name,
-             query ? query : "");
+    /* The same server, another database: the last path element of the URL. */
+    const char *end = strchr(url, '?') ? strchr(url, '?') : url + strlen(url);
+    const char *slash = end;
+    while (slash > url && slash[-1] != '/')
+        slash--;
+    snprintf(own, sizeof own, "%.*s%s%s", (int)(slash - url), url, name, end);
     pg = pg_connect(own, 5000, &err);
     CHECK_FATAL(pg);
     CHECK_FATAL(migrate_run(pg, NULL, NULL, NULL, &err) == OK);
