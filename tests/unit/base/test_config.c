@@ -3,12 +3,13 @@
 #include <unistd.h>
 
 #include "base/config_value.h"
+#include "tests/unit/alloc_fail.h"
 #include "tests/unit/check.h"
 
 struct settings {
     int64_t count, bytes, wait_ms;
     bool on;
-    char *name, *token;
+    char *name, *token, *code;
     int mode;
     struct setting_list items;
 };
@@ -24,7 +25,8 @@ static const struct setting table[] = {
     {"gateway", "name", SETTING_STRING, FIELD(name), "x", 1, 8, NULL, false, "who"},
     {"gateway", "token", SETTING_SECRET, FIELD(token), "", 0, 8, NULL, true, "password"},
     {"gateway", "mode", SETTING_ENUM, FIELD(mode), "fast", 0, 0, modes, false, "how"},
-    {"gateway", "items", SETTING_LIST, FIELD(items), "", 0, 3, NULL, true, "which"},
+    {"gateway", "items", SETTING_LIST, FIELD(items), "", 0, 3, NULL, false, "which"},
+    {"gateway", "code", SETTING_STRING, FIELD(code), "", 0, 0, NULL, true, "code"},
 };
 enum { COUNT = sizeof table / sizeof *table };
 
@@ -70,6 +72,12 @@ static void test_values(void)
     CHECK_STR(s.token, "p w");
     CHECK_INT(s.mode, 0);
     CHECK_INT(s.items.count, 3);
+    struct settings same;
+    CHECK_INT(parse(text, &same, &err), OK);
+    CHECK_INT(config_check_reload(table, COUNT, &s, &same, &err), OK);
+    same.items.items[1][0] = 'U';
+    CHECK_INT(config_check_reload(table, COUNT, &s, &same, &err), CONFLICT);
+    config_done(table, COUNT, &same);
     CHECK_STR(s.items.items[0], "a");
     CHECK_STR(s.items.items[1], "unix:/b");
     CHECK_STR(s.items.items[2], "c:1");
@@ -149,6 +157,40 @@ static void test_must_be_set(void)
     CHECK_STR(err.text, "settings: [gateway] name must be set");
 }
 
+static void test_bad_table(void)
+{
+    static const struct setting one[] = {
+        {"gateway", "count", SETTING_INT, FIELD(count), "9", 1, 8, NULL, false, "many"}};
+    static const struct setting two[] = {
+        {"gateway", "name", SETTING_STRING, FIELD(name), "x", 2, 8, NULL, false, "who"}};
+    struct settings s = {0};
+    struct error err;
+    CHECK_INT(config_load(NULL, one, 1, config_sections, &s, &err), INVALID);
+    CHECK_STR(err.text, "default of [gateway] count: must be from 1 to 8");
+    CHECK_INT(config_load(NULL, two, 1, config_sections, &s, &err), INVALID);
+    CHECK_STR(err.text, "default of [gateway] name: must have at least 2 characters");
+}
+
+/* A failed allocation is NOMEM, and leaves nothing behind. */
+static void test_out_of_memory(void)
+{
+    const char *text = "[gateway]\nname = n\nitems = a,b,c\ntoken = t\n";
+    long held = alloc_live;
+    for (int n = 1;; n++) {
+        struct settings s;
+        struct error err = {""};
+        alloc_fail_after(n);
+        enum status st = parse(text, &s, &err);
+        bool failed = alloc_failed();
+        CHECK_INT(st, failed ? NOMEM : OK);
+        CHECK((s.name != NULL) == !failed && (s.items.items != NULL) == !failed);
+        config_done(table, COUNT, &s);
+        if (!failed)
+            break;
+    }
+    CHECK_INT(alloc_live, held);
+}
+
 static void test_file(void)
 {
     struct settings s = {0};
@@ -175,11 +217,12 @@ static void test_reload(void)
     struct settings a, b;
     struct error err;
     CHECK_INT(parse("", &a, &err), OK);
-    CHECK_INT(parse("[common]\ncount = 1\n[gateway]\nitems = a\ntoken = t\n", &b, &err), OK);
+    CHECK_INT(parse("[common]\ncount = 1\n[gateway]\ntoken = t\n", &b, &err), OK);
     CHECK_INT(config_check_reload(table, COUNT, &a, &b, &err), OK);
     config_done(table, COUNT, &b);
     static const char *const fixed[] = {"[common]\nwait = 1s", "[gateway]\non = no",
-                                        "[gateway]\nname = y", "[gateway]\nmode = slow"};
+                                        "[gateway]\nname = y", "[gateway]\nitems = a",
+                                        "[gateway]\nmode = slow"};
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
         CHECK_INT(parse(fixed[i], &b, &err), OK);
         CHECK_INT(config_check_reload(table, COUNT, &a, &b, &err), CONFLICT);
@@ -198,7 +241,7 @@ static void test_describe(void)
     CHECK(strstr(text, "| common | `wait` | time | `90s` | 0 to 1h | no | patience |\n"));
     CHECK(strstr(text, "| common | `bytes` | bytes | `64k` | 1 to 8m | yes | room |\n"));
     CHECK(strstr(text, "| gateway | `mode` | word | `fast` | slow, fast | no | how |\n"));
-    CHECK(strstr(text, "| gateway | `items` | list | empty | 0 to 3 items | yes | which |\n"));
+    CHECK(strstr(text, "| gateway | `items` | list | empty | 0 to 3 items | no | which |\n"));
     buf_done(&out);
 }
 
@@ -208,6 +251,8 @@ int main(void)
     test_values();
     test_bad();
     test_must_be_set();
+    test_bad_table();
+    test_out_of_memory();
     test_file();
     test_reload();
     test_describe();

@@ -216,6 +216,7 @@ static const struct http1_case bad[] = {
        "chunked\r\n\r\n",
      400, NULL},
     {P "Transfer-Encoding: chunked\x80\r\n\r\n", 400, NULL},
+    {P "Transfer-Encoding: chunked , \tchunked \r\n\r\n", 400, NULL},
     {P "Transfer-Encoding: chunked gzip\r\n\r\n", 400, NULL},
     {P "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501, NULL},
     {P "Transfer-Encoding: gzip\r\n\r\n", 501, NULL},
@@ -263,6 +264,8 @@ static const struct http1_case bad[] = {
     {"GET / HTTP/1.1\r\nHost: [::1]x\r\n\r\n", 400, NULL},
     {"GET / HTTP/1.1\r\nHost: []\r\n\r\n", 400, NULL},
     {"GET / HTTP/1.1\r\nHost: a%00\r\n\r\n", 400, NULL},
+    {G "Connection: a b\r\n\r\n", 400, NULL},
+    {G "Connection: \"close\"\r\n\r\n", 400, NULL},
     {G "Authorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n", 400, NULL},
     /* Request line */
     {"GET /\r\n" H "\r\n", 400, NULL},
@@ -422,21 +425,65 @@ static void test_not_quadratic(void)
     arena_free(arena);
 }
 
+/* Thousands of fields cost no memory past the limit. */
+static void test_many_fields(void)
+{
+    const struct http1_limits wide = {1 << 20, 100, 0};
+    struct http1_parser *p = http1_new(&wide);
+    struct arena *arena = arena_new(64 << 10);
+    struct buf in;
+    buf_init(&in, 1 << 20);
+    CHECK_FATAL(p && arena);
+    for (int count = 99; count <= 10000; count += count < 100 ? 1 : 9900) {
+        buf_clear(&in);
+        buf_adds(&in, G);
+        for (int i = 1; i < count; i++)
+            buf_addf(&in, "F%d: %d\r\n", i, i);
+        buf_adds(&in, "\r\n");
+        size_t used, body_len;
+        const uint8_t *body;
+        arena_reset(arena);
+        http1_begin(p, arena);
+        enum http1_event event =
+            http1_feed(p, buf_head(&in), buf_len(&in), &used, &body, &body_len);
+        CHECK_INT(event, count <= 100 ? HTTP1_HEAD : HTTP1_ERROR);
+        const struct http1_request *r = http1_request(p);
+        if (event == HTTP1_ERROR) {
+            CHECK_INT(http1_error_status(p), 431);
+            continue;
+        }
+        CHECK_INT(r->field_count, count);
+        CHECK_STR(http1_field(r, "f98"), "98");
+        CHECK_STR(http1_field(r, "host"), "a");
+        CHECK(http1_field(r, "F98") == NULL);
+    }
+    buf_done(&in);
+    http1_free(p);
+    arena_free(arena);
+}
+
+/* Wherever the arena ends, the answer is 503, never a request with parts missing. */
 static void test_out_of_memory(void)
 {
-    struct arena *arena = arena_new(64);
     struct http1_parser *p = http1_new(&limits);
-    CHECK_FATAL(arena && p);
-    http1_begin(p, arena);
+    CHECK_FATAL(p);
     static const char in[] = G "A: b\r\n\r\n";
-    size_t used, body_len;
-    const uint8_t *body;
-    CHECK_INT(http1_feed(p, (const uint8_t *)in, sizeof in - 1, &used, &body, &body_len),
-              HTTP1_ERROR);
-    CHECK_INT(http1_error_status(p), 503);
+    enum http1_event event = HTTP1_ERROR;
+    for (size_t room = 0; event != HTTP1_HEAD; room += 16) {
+        struct arena *arena = arena_new(room);
+        CHECK_FATAL(arena && room < 4096);
+        http1_begin(p, arena);
+        size_t used, body_len;
+        const uint8_t *body;
+        event = http1_feed(p, (const uint8_t *)in, sizeof in - 1, &used, &body, &body_len);
+        if (event == HTTP1_ERROR)
+            CHECK_INT(http1_error_status(p), 503);
+        else
+            CHECK_STR(http1_field(http1_request(p), "a"), "b");
+        arena_free(arena);
+    }
     http1_free(p);
     http1_free(NULL);
-    arena_free(arena);
 }
 
 int main(void)
@@ -449,6 +496,7 @@ int main(void)
     test_head_limit();
     test_chunk_extension_limit();
     test_not_quadratic();
+    test_many_fields();
     test_out_of_memory();
     return check_done();
 }

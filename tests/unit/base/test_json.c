@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/json_guard.h"
+#include "tests/unit/alloc_fail.h"
 #include "tests/unit/base/json_cases.h"
 #include "tests/unit/check.h"
 
@@ -172,6 +173,56 @@ static void test_keys(void)
     struct error err = {""};
     CHECK_INT(json_guard((const char *)buf_head(&b), buf_len(&b), NULL, &err), INVALID);
     CHECK(strstr(err.text, ": key \"x\" is given twice"));
+    buf_done(&b);
+}
+
+/* Around the counts at which an object's keys change the way they are kept. */
+static void test_key_counts(void)
+{
+    struct buf b;
+    buf_init(&b, 1 << 20);
+    for (int count = 1; count <= 140; count++)
+        for (int again = 0; again <= count; again += again < 20 ? 1 : 40) {
+            buf_clear(&b);
+            buf_adds(&b, "{\"o\":{");
+            for (int i = 0; i < count; i++)
+                buf_addf(&b, "\"key %d\":{\"key %d\":%d},", i, i, i);
+            buf_addf(&b, "\"key %d\":0},\"key 0\":1}", again);
+            enum status st = json_guard((const char *)buf_head(&b), buf_len(&b), NULL, NULL);
+            if (st != (again < count ? INVALID : OK))
+                CHECK(!"a key among few or many is judged wrongly");
+        }
+    buf_done(&b);
+}
+
+/* A failed allocation is NOMEM, and leaves nothing behind. */
+static void test_out_of_memory(void)
+{
+    struct buf b;
+    buf_init(&b, 1 << 20);
+    buf_adds(&b, "{\"n\":[1.");
+    for (int i = 0; i < 70; i++)
+        buf_adds(&b, "1");
+    for (int i = 0; i < 100; i++)
+        buf_addf(&b, ",\"%d\"", i);
+    buf_adds(&b, "],\"o\":{");
+    for (int i = 0; i < 150; i++)
+        buf_addf(&b, "\"k%d\":null,", i);
+    buf_adds(&b, "\"x\":{}}}");
+    long held = alloc_live;
+    for (int n = 1;; n++) {
+        struct json *root = NULL;
+        struct error err = {""};
+        alloc_fail_after(n);
+        enum status st = json_parse((const char *)buf_head(&b), buf_len(&b), NULL, &root, &err);
+        bool failed = alloc_failed();
+        if (st != (failed ? NOMEM : OK) || (root != NULL) != (st == OK))
+            CHECK(!"a failed allocation is not reported");
+        json_free(root);
+        if (!failed)
+            break;
+    }
+    CHECK_INT(alloc_live, held);
     buf_done(&b);
 }
 
@@ -406,6 +457,8 @@ int main(void)
     test_limits();
     test_keys();
     test_key_pairs();
+    test_key_counts();
+    test_out_of_memory();
     test_access();
     test_long_numbers();
     test_number_range();
