@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int check_count, check_failures;
+static _Atomic int check_count, check_failures; /* checks may run on several threads */
 
 #define CHECK(cond)                                                                                \
     do {                                                                                           \
