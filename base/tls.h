@@ -33,6 +33,11 @@ struct tls_conn *tls_accept(struct tls_server *t, int fd);
 void tls_conn_free(struct tls_conn *c); /* sends close_notify if it can, no waiting */
 enum tls_io tls_handshake(struct tls_conn *c);
 enum tls_io tls_read(struct tls_conn *c, void *out, size_t size, size_t *got);
+/* True: input is already inside, so the fd need not become readable for the next tls_read. */
+bool tls_pending(const struct tls_conn *c);
+/* After WANT_*: call again with the same bytes (at any address), or more behind them. */
 enum tls_io tls_write(struct tls_conn *c, const void *data, size_t len, size_t *put);
+void tls_close_notify(struct tls_conn *c); /* the last thing sent; reading may go on */
+void tls_abort(struct tls_conn *c);        /* nothing more is sent: the client sees a cut */
 
 #endif
