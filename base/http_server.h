@@ -34,6 +34,7 @@ struct http_handlers {
     void (*refuse)(int status, const char *text, struct buf *body, void *arg);
 };
 
+/* Zero in a number means the default. */
 struct http_options {
     const char *listen; /* "127.0.0.1:8443", "[::]:8443", "unix:/path"; port 0: any free one */
     bool reuse_port;
@@ -44,6 +45,7 @@ struct http_options {
     int connections_max;
     size_t output_mark_bytes; /* http_pending above it: wait for `drained` */
     size_t output_max_bytes;  /* past it the exchange is cut off */
+    size_t bodies_max_bytes;  /* of all requests at once; past it 503 */
     const char *alt_headers;  /* sent with each answer, "Name: value\r\n..." or NULL */
     const struct http_handlers *handlers;
     void *arg;
@@ -51,16 +53,18 @@ struct http_options {
 
 struct http_server_stats {
     uint64_t connections_total, handshakes_failed_total, requests_total, refused_total;
+    uint64_t shed_total; /* closed at once: too many connections, or no descriptors */
     int connections;
 };
 
-/* NULL: err names the address. */
+/* NULL: err names the address. The program ignores SIGPIPE. */
 struct http_server *http_server_new(struct loop *loop, const struct http_options *options,
                                     struct error *err);
 int http_server_port(const struct http_server *s); /* the port in use; 0 for a Unix socket */
 /* Stops accepting; idle connections close; running exchanges go on, with connection: close. */
 void http_server_drain(struct http_server *s);
-void http_server_free(struct http_server *s); /* cuts off what is left; NULL is fine */
+/* Cuts off what is left (`closed` is called); NULL is fine. Not from a handler. */
+void http_server_free(struct http_server *s);
 const struct http_server_stats *http_server_stats(const struct http_server *s);
 
 const struct http1_request *http_request(const struct http_exchange *ex);
@@ -85,7 +89,8 @@ void http_reply_end(struct http_exchange *ex);
 /* Cuts the connection without a proper end, so that the client sees a broken answer. */
 void http_reply_abort(struct http_exchange *ex);
 size_t http_pending(const struct http_exchange *ex); /* bytes not yet taken by the system */
-/* True while answers after a begin are still allowed (the client is there). */
+/* True while an answer is still wanted: not ended, and the client is there. When it has gone,
+ * replies are ignored and `closed` follows. */
 bool http_open(const struct http_exchange *ex);
 
 #endif
