@@ -147,6 +147,8 @@ enum status journal_open(const struct journal_options *options, struct journal *
     if (!j)
         return error_set(err, NOMEM, "out of memory for a journal");
     enum status st = segment_folder(options->dir, &j->source, err);
+    if (options->gateway_id)
+        j->source = *options->gateway_id;
     if (st == OK)
         st = lock_shard(j, options->dir, err);
     if (st == OK)

@@ -60,6 +60,9 @@ struct journal_options {
     int64_t segment_bytes; /* 64 MiB */
     int64_t reserve_bytes; /* disk space set aside, so that what is admitted can be settled */
     struct journal_syncer *syncer;
+    /* Names the journal for billing, which settles restored holds under it: the gateway's id.
+     * NULL: an id of the folder's own (file journal.id). */
+    const struct uuid *gateway_id;
     /* Called on the loop when more is durable, or the journal has failed. */
     struct loop *loop;
     loop_fn *on_durable;

@@ -11,7 +11,7 @@ struct segment_head {
     uint32_t version;
     struct segment_name name;
     int64_t created_wall_ms;
-    struct uuid source; /* journal.id of the folder it was made in */
+    struct uuid source; /* of the gateway that wrote it */
 };
 
 void segment_head_put(const struct segment_head *h, uint8_t out[SEGMENT_HEAD_BYTES]);

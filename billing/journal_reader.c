@@ -175,14 +175,17 @@ static enum segment_verdict judge(struct segment_reader *r, struct record_view *
     return SEGMENT_FAILED;
 }
 
+enum segment_verdict segment_begin(struct segment_reader *r, struct error *err)
+{
+    return r->head.version ? SEGMENT_RECORD : read_head(r, err);
+}
+
 enum segment_verdict segment_next(struct segment_reader *r, struct record_view *out,
                                   struct error *err)
 {
-    if (!r->head.version) {
-        enum segment_verdict v = read_head(r, err);
-        if (v != SEGMENT_RECORD)
-            return v;
-    }
+    enum segment_verdict begun = segment_begin(r, err);
+    if (begun != SEGMENT_RECORD)
+        return begun;
     if (r->offset < SEGMENT_HEAD_BYTES)
         r->offset = SEGMENT_HEAD_BYTES;
     int64_t window_end = r->window_offset + (int64_t)r->window_bytes;

@@ -7,6 +7,9 @@
 
 enum { MARK = 0x4754, CONTEXT_VERSION = 1, FLAG_PREPAID = 1, CURRENCY_BYTES = 3 };
 
+static const int64_t WALL_MS_MAX = 253402300799999; /* the end of the year 9999 */
+static const money_pico COST_MAX = (money_pico)INT64_MAX * 10000000000000000;
+
 static bool context_sound(const struct meter_context *c)
 {
     for (int i = 0; i < CURRENCY_BYTES; i++)
@@ -16,7 +19,8 @@ static bool context_sound(const struct meter_context *c)
         if ((unsigned char)*p < 0x20 || *p == 0x7f)
             return false;
     return c->model[0] && c->price.input_miss_pico >= 0 && c->price.input_hit_pico >= 0 &&
-           c->price.output_pico >= 0 && c->hold_nano >= 0 && c->hold_tokens >= 0;
+           c->price.output_pico >= 0 && c->hold_nano >= 0 && c->hold_tokens >= 0 &&
+           c->admitted_wall_ms >= 0 && c->admitted_wall_ms <= WALL_MS_MAX;
 }
 
 static void put_context(struct bytes_out *o, const struct meter_context *c)
@@ -175,7 +179,8 @@ enum status record_unpack_settle(const struct record_view *v, struct meter_settl
     s.settled_wall_ms = (int64_t)bytes_take_number(&in, 8);
     uint64_t low = bytes_take_number(&in, 8), high = bytes_take_number(&in, 8);
     s.cost_pico = (money_pico)((unsigned __int128)high << 64 | low);
-    if (in.bad || outcome < METER_FINISHED || outcome > METER_FAILED || s.cost_pico < 0)
+    if (in.bad || outcome < METER_FINISHED || outcome > METER_FAILED || s.cost_pico < 0 ||
+        s.cost_pico > COST_MAX || s.settled_wall_ms < 0 || s.settled_wall_ms > WALL_MS_MAX)
         return CORRUPT;
     s.outcome = (enum meter_outcome)outcome;
     *out = s;

@@ -4,7 +4,7 @@
  * wall time in ms. The head, little-endian:
  *
  *     0  char[8] "TGJRNL\r\n"    8  uint32 version, 1     12 uint32 shard
- *    16  int64 seq              24  int64 created_wall_ms 32 uuid of the folder's journal
+ *    16  int64 seq              24  int64 created_wall_ms 32 uuid of its gateway
  *    48  zeros                  60  uint32 CRC-32C of bytes 0..59
  *
  * Any thread; a reader has one owner.
@@ -54,6 +54,8 @@ struct segment_reader;
 enum status segment_open(const char *dir, struct segment_name name, struct segment_reader **out,
                          struct error *err);
 void segment_close(struct segment_reader *r); /* NULL is fine */
+/* Reads the head, so that segment_source is known: RECORD; else as segment_next. */
+enum segment_verdict segment_begin(struct segment_reader *r, struct error *err);
 /* Where the next record starts; 0: the head was not read yet. */
 int64_t segment_offset(const struct segment_reader *r);
 void segment_seek(struct segment_reader *r, int64_t offset); /* to what segment_offset gave */

@@ -148,9 +148,9 @@ CREATE TABLE usage_conflicts (
     reason     text NOT NULL CHECK (reason IN ('content', 'cost')),
     batch_id   bigint NOT NULL,
     journal    jsonb NOT NULL, -- as the journal has it
-    found_at   timestamptz NOT NULL DEFAULT clock_timestamp()
+    found_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    UNIQUE (request_id, reason, journal) -- shipping again finds the same again
 );
-CREATE INDEX usage_conflicts_request ON usage_conflicts (request_id);
 
 -- The ledger. Debits are positive, credits negative; balance_pico is the sum of the entries.
 -- A tenant's credit is therefore the negated balance of its granted and paid accounts.
@@ -173,9 +173,9 @@ CREATE TABLE ledger_transactions (
     period     date, -- usage: the first day of the month the usage is of
     reference  text NOT NULL DEFAULT '',
     created_at timestamptz NOT NULL DEFAULT now(),
-    CHECK ((kind = 'usage') = (batch_id IS NOT NULL AND period IS NOT NULL AND project_id IS NOT NULL)),
-    UNIQUE (batch_id, project_id, period)
+    CHECK ((kind = 'usage') = (batch_id IS NOT NULL AND period IS NOT NULL AND project_id IS NOT NULL))
 );
+CREATE INDEX ledger_transactions_batch ON ledger_transactions (batch_id);
 CREATE INDEX ledger_transactions_tenant ON ledger_transactions (tenant_id, id);
 CREATE UNIQUE INDEX ledger_transactions_reference ON ledger_transactions (tenant_id, kind, reference)
     WHERE reference <> '';
