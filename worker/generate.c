@@ -1,0 +1,69 @@
+#include "worker/generate.h"
+
+struct generate {
+    FILE *out;
+    bool done, reasoning;
+    enum status status;
+    struct error *err;
+};
+
+static void on_tokens(void *arg, uint64_t job, const char *content, size_t content_len,
+                      const char *reasoning, size_t reasoning_len, const struct counts *counts)
+{
+    struct generate *g = arg;
+    if (reasoning_len > 0 && !g->reasoning) {
+        fputs("<think>", g->out);
+        g->reasoning = true;
+    }
+    fwrite(reasoning, 1, reasoning_len, g->out);
+    if (content_len > 0 && g->reasoning) {
+        fputs("</think>", g->out);
+        g->reasoning = false;
+    }
+    fwrite(content, 1, content_len, g->out);
+    fflush(g->out);
+}
+
+static void on_finish(void *arg, uint64_t job, enum job_end end, const struct counts *counts)
+{
+    struct generate *g = arg;
+    g->done = true;
+}
+
+static void on_fail(void *arg, uint64_t job, enum job_error code, const char *message,
+                    const char *param, const struct counts *counts)
+{
+    struct generate *g = arg;
+    g->done = true;
+    g->status = error_set(g->err, INVALID, "%s", message);
+}
+
+enum status generate_run(const struct cpu_options *cpu, const struct generate_options *options,
+                         FILE *out, struct error *err)
+{
+    struct generate g = {.out = out, .err = err};
+    struct sink sink = {on_tokens, on_finish, on_fail, &g};
+    struct backend *b = backend_cpu_new(cpu, &sink, err);
+    if (!b)
+        return INVALID;
+    struct chat_message message = {.role = "user",
+                                   .content = options->prompt,
+                                   .reasoning_content = "",
+                                   .name = "",
+                                   .tool_call_id = ""};
+    struct job job = {.id = 1,
+                      .messages = &message,
+                      .message_count = 1,
+                      .max_tokens = (uint32_t)options->tokens,
+                      .sampling = {.temperature = options->temperature, .top_p = 1},
+                      .thinking = options->thinking};
+    b->ops->submit(b, &job);
+    while (!g.done && b->ops->step(b))
+        ;
+    if (g.done && g.status == OK)
+        fputc('\n', out);
+    b->ops->free(b);
+    if (g.status == OK && (fflush(out) != 0 || ferror(out)))
+        return error_set(err, IO_FAILED, "cannot write the answer");
+    return g.done ? g.status : error_set(err, UNAVAILABLE, "the engine stopped");
+}
