@@ -1,11 +1,13 @@
 #include "base/tls.h"
 
+#include <assert.h>
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <pthread.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/crypto.h"
@@ -254,6 +256,15 @@ void tls_server_free(struct tls_server *t)
     free(t->key_file);
     free(t->client_ca_file);
     free(t);
+}
+
+int64_t tls_server_expires_ms(const struct tls_server *t)
+{
+    struct tm tm;
+    /* make_context has read the time already, so it is one. */
+    int good = ASN1_TIME_to_tm(X509_get0_notAfter(SSL_CTX_get0_certificate(t->ctx)), &tm);
+    assert(good == 1);
+    return (int64_t)timegm(&tm) * 1000;
 }
 
 struct tls_conn *tls_accept(struct tls_server *t, int fd)

@@ -25,6 +25,8 @@ struct tls_server *tls_server_new(const struct tls_options *options, struct erro
 /* New connections use the new files; on failure nothing changes. */
 enum status tls_server_reload(struct tls_server *t, struct error *err);
 void tls_server_free(struct tls_server *t); /* NULL is fine */
+/* The end of the certificate's validity, in ms since 1970. */
+int64_t tls_server_expires_ms(const struct tls_server *t);
 
 enum tls_io { TLS_IO_OK, TLS_IO_WANT_READ, TLS_IO_WANT_WRITE, TLS_IO_EOF, TLS_IO_FAILED };
 
