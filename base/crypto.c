@@ -51,6 +51,12 @@ void crypto_sha256(const void *data, size_t len, uint8_t out[SHA256_BYTES])
         abort();
 }
 
+void crypto_sha1(const void *data, size_t len, uint8_t out[SHA1_BYTES])
+{
+    if (EVP_Digest(data, len, out, NULL, EVP_sha1(), NULL) != 1)
+        abort();
+}
+
 bool crypto_equal(const void *a, const void *b, size_t len)
 {
     return CRYPTO_memcmp(a, b, len) == 0;

@@ -6,9 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SHA256_BYTES = 32 };
+enum { SHA256_BYTES = 32, SHA1_BYTES = 20 };
 
 void crypto_random(void *out, size_t bytes); /* aborts if the system has no randomness */
+/* SHA-1, for names that others define by it alone (Redis scripts): never for security. */
+void crypto_sha1(const void *data, size_t len, uint8_t out[SHA1_BYTES]);
 void crypto_sha256(const void *data, size_t len, uint8_t out[SHA256_BYTES]);
 bool crypto_equal(const void *a, const void *b, size_t len);        /* constant time */
 void crypto_wipe(void *data, size_t len);                           /* not optimised away */
