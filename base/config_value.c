@@ -55,6 +55,7 @@ static void format_number(enum setting_type type, int64_t value, char *out, size
 static enum status wrong(const struct setting *s, const char *text, size_t len, struct error *err,
                          const char *want)
 {
+    assert(want);
     if (s->type == SETTING_SECRET)
         return error_set(err, INVALID, "must be %s", want);
     return error_set(err, INVALID, "\"%.*s\" is not %s",

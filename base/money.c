@@ -24,7 +24,8 @@ int64_t money_nano_up(money_pico pico)
     return nano < INT64_MIN ? INT64_MIN : (int64_t)nano;
 }
 
-void money_format_pico(money_pico pico, char out[MONEY_TEXT_SIZE])
+/* Returns the NUL's place. */
+static char *put_number(money_pico pico, char *out)
 {
     char digits[MONEY_TEXT_SIZE];
     int n = 0;
@@ -39,6 +40,12 @@ void money_format_pico(money_pico pico, char out[MONEY_TEXT_SIZE])
     while (n)
         *p++ = digits[--n];
     *p = 0;
+    return p;
+}
+
+void money_format_pico(money_pico pico, char out[MONEY_TEXT_SIZE])
+{
+    put_number(pico, out);
 }
 
 void money_format(money_pico pico, char out[MONEY_TEXT_SIZE])
@@ -47,8 +54,7 @@ void money_format(money_pico pico, char out[MONEY_TEXT_SIZE])
     money_pico size = pico < 0 ? -pico : pico;
     if (pico < 0)
         *p++ = '-';
-    money_format_pico(size / PICO, p);
-    p += strlen(p);
+    p = put_number(size / PICO, p);
     char part[13];
     snprintf(part, sizeof part, "%012lld", (long long)(size % PICO));
     int keep = 12;
