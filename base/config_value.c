@@ -55,7 +55,6 @@ static void format_number(enum setting_type type, int64_t value, char *out, size
 static enum status wrong(const struct setting *s, const char *text, size_t len, struct error *err,
                          const char *want)
 {
-    assert(want);
     if (s->type == SETTING_SECRET)
         return error_set(err, INVALID, "must be %s", want);
     return error_set(err, INVALID, "\"%.*s\" is not %s",
@@ -91,14 +90,12 @@ static bool read_number(enum setting_type type, const char *text, size_t len, in
 static enum status set_number(const struct setting *s, const char *text, size_t len, int64_t *field,
                               struct error *err)
 {
-    static const char *const wants[] = {
-        [SETTING_INT] = "a whole number",
-        [SETTING_BYTES] = "a number of bytes like 512, 64k, 8m or 1g",
-        [SETTING_MS] = "a time like 500ms, 10s, 5m or 1h",
-    };
+    const char *want = s->type == SETTING_BYTES ? "a number of bytes like 512, 64k, 8m or 1g"
+                       : s->type == SETTING_MS  ? "a time like 500ms, 10s, 5m or 1h"
+                                                : "a whole number";
     int64_t value;
     if (!read_number(s->type, text, len, &value))
-        return wrong(s, text, len, err, wants[s->type]);
+        return wrong(s, text, len, err, want);
     if (value < s->least || value > s->most) {
         char least[32], most[32];
         format_number(s->type, s->least, least, sizeof least);
