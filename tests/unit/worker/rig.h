@@ -21,6 +21,7 @@
 struct rig {
     char folder[64], address[96], table_path[96];
     bool threaded; /* the echo backend on the engine's own thread */
+    struct backend *(*backend)(const struct sink *sink, struct error *err); /* NULL: echo */
     uint32_t slots;
     struct server_options options;
     struct loop *loop;
@@ -92,7 +93,11 @@ static void rig_build(struct rig *r)
     r->loop = loop_new(&err);
     r->engine = engine_new(r->loop, &err);
     CHECK_FATAL(r->loop && r->engine);
-    struct backend *b = backend_echo_new("tollgate-demo", engine_sink(r->engine), &err);
+    struct backend *b = r->backend
+                            ? r->backend(engine_sink(r->engine), &err)
+                            : backend_echo_new("tollgate-demo", engine_sink(r->engine), &err);
+    if (!b)
+        fprintf(stderr, "%s\n", err.text);
     CHECK_FATAL(b);
     if (r->threaded)
         rig_slow_down(b);
