@@ -127,7 +127,8 @@ static struct journal *make(const struct journal_options *options)
     snprintf(s->dir, sizeof s->dir, "%s", options->dir);
     s->fd = s->wake_fd = j->lock_fd = -1;
     s->retired_last = &s->retired;
-    s->written = s->durable = j->appended = 1; /* 0 is the position of a failure */
+    s->written = j->appended = 1; /* 0 is the position of a failure */
+    s->durable = 1;
     s->folder_new = true;
     j->syncer = options->syncer;
     j->shard = options->shard;

@@ -93,12 +93,6 @@ static const char open_holds_sql[] =
     " WHERE NOT EXISTS (SELECT FROM usage_events u WHERE u.id = a.request_id AND u.day = a.day"
     " AND u.day BETWEEN date '1970-01-01' + $2::int AND date '1970-01-01' + $3::int)"
     " AND $1::bigint IS NOT NULL ON CONFLICT DO NOTHING";
-static const char release_sql[] =
-    "UPDATE hold_releases r SET tokens = u.prompt_tokens + u.completion_tokens,"
-    " cost_nano = ceil(u.cost_pico / 1000) FROM usage_events u WHERE u.id = r.request_id"
-    " AND u.day = tg_uuid_day(r.request_id) AND r.tokens IS NULL AND u.batch_id = $1::bigint"
-    " AND u.day BETWEEN date '1970-01-01' + $2::int AND date '1970-01-01' + $3::int";
-
 static const char lock_cursor_sql[] =
     "SELECT seq, position FROM journal_cursors WHERE source = $1::uuid AND shard = $2::int"
     " FOR UPDATE";
@@ -284,9 +278,7 @@ static enum status store_settles(struct pg *pg, const struct params *p, struct s
         st = step(pg, post_sql, 1, p, NULL, err);
     if (st == OK)
         st = step(pg, insert_sql, 1, p, &counts->events, err);
-    if (st == OK)
-        st = step(pg, close_holds_sql, 3, p, NULL, err);
-    return st == OK ? step(pg, release_sql, 3, p, NULL, err) : st;
+    return st == OK ? step(pg, close_holds_sql, 3, p, NULL, err) : st;
 }
 
 static enum status move_cursor(const struct ship_batch *b, struct pg *pg, const struct params *p,

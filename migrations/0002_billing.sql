@@ -80,19 +80,6 @@ CREATE TABLE open_holds (
 CREATE INDEX open_holds_tenant ON open_holds (tenant_id);
 CREATE INDEX open_holds_segment ON open_holds (source, shard, seq);
 
--- Holds that a rebuild of Redis put back, or that were settled without Redis knowing: to be
--- settled there by billing. Settling is idempotent there.
-CREATE TABLE hold_releases (
-    request_id uuid PRIMARY KEY,
-    source     uuid NOT NULL,
-    tenant_id  uuid NOT NULL,
-    project_id uuid NOT NULL,
-    key_id     uuid NOT NULL,
-    tokens     bigint,     -- used; NULL: not settled yet
-    cost_nano  bigint,     -- NULL: not settled yet
-    restored_at timestamptz NOT NULL DEFAULT now()
-);
-
 -- The UTC day inside a UUIDv7, so that a duplicate always meets its first in one partition.
 CREATE FUNCTION tg_uuid_day(id uuid) RETURNS date LANGUAGE sql IMMUTABLE STRICT AS
 $$ SELECT (timestamp '1970-01-01' + interval '1 second'
