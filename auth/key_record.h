@@ -6,6 +6,7 @@
 #define AUTH_KEY_RECORD_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -31,9 +32,14 @@ struct key_record {
     char currency[4];
     struct limits limits[SUBJECTS];
     int model_count; /* 0: all models */
-    char models[KEY_MODELS_MAX][KEY_MODEL_NAME_MAX];
+    char models[KEY_MODELS_MAX][KEY_MODEL_NAME_MAX]; /* last: see key_record_bytes */
 };
 
+/* How much of a record is in use: a copy of so many bytes is whole. */
+size_t key_record_bytes(const struct key_record *r);
+
 bool key_record_allows(const struct key_record *r, const char *model);
+/* From the JSON of a row of the view key_records, as Redis holds it too. CORRUPT: it is not. */
+enum status key_record_parse(const char *json, size_t len, struct key_record *out);
 
 #endif

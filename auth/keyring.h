@@ -29,7 +29,8 @@ typedef void keyring_fn(enum status st, const struct key_record *record, void *a
 
 struct keyring *keyring_new(struct loop *loop, const struct keyring_options *options,
                             struct error *err);
-void keyring_free(struct keyring *k); /* waiting callbacks get UNAVAILABLE */
+/* Waiting callbacks get UNAVAILABLE. Call it before redis and pg are freed. */
+void keyring_free(struct keyring *k);
 /* Calls fn exactly once, at once on a cache hit. The key is text as the client sent it. */
 void keyring_find(struct keyring *k, const char *key, size_t len, keyring_fn *fn, void *arg);
 
