@@ -31,8 +31,8 @@ struct command {
     redis_fn *fn;
     void *arg;
     int64_t deadline_ms;
-    const struct redis_script *script; /* EVALSHA: what to send on NOSCRIPT */
-    uint8_t *tail;                     /* its arguments behind the script, encoded */
+    struct redis_script *script; /* EVALSHA: what to send on NOSCRIPT */
+    uint8_t *tail;               /* its arguments behind the script, encoded */
     size_t tail_len;
     int argc;
 };
@@ -100,6 +100,7 @@ static void list_move(struct command_list *to, struct command_list *from)
 
 static void command_free(struct redis *r, struct command *c)
 {
+    redis_script_free(c->script);
     free(c->tail);
     if (r->spare_count >= SPARE_MAX) {
         free(c);
@@ -294,6 +295,7 @@ static enum status resend_with_text(struct redis *r, struct command *c)
         st = redis_put_arg(&r->out, s->text, s->len);
     if (st == OK)
         st = buf_add(&r->out, c->tail, c->tail_len);
+    redis_script_free(c->script);
     c->script = NULL;
     c->deadline_ms = loop_now_ms(r->loop) + r->command_timeout_ms;
     list_add(&r->sent, c);
@@ -593,7 +595,8 @@ void redis_eval(struct redis *r, const struct redis_script *s, int keys, int arg
     if (st == OK) {
         c->tail_len = buf_len(&r->out) - tail_at;
         c->tail = malloc(c->tail_len);
-        c->script = c->tail ? s : NULL; /* without a copy a NOSCRIPT stands as the answer */
+        c->script = c->tail ? redis_script_ref(s)
+                            : NULL; /* without a copy a NOSCRIPT stands as the answer */
         c->argc = 3 + argc;
         if (c->tail)
             memcpy(c->tail, buf_head(&r->out) + tail_at, c->tail_len);

@@ -330,6 +330,7 @@ struct redis_script *redis_script_new(const char *text)
     struct redis_script *s = calloc(1, sizeof *s);
     if (!s)
         return NULL;
+    s->refs = 1;
     s->len = strlen(text);
     s->text = strdup(text);
     if (!s->text) {
@@ -343,9 +344,16 @@ struct redis_script *redis_script_new(const char *text)
     return s;
 }
 
+struct redis_script *redis_script_ref(const struct redis_script *s)
+{
+    struct redis_script *kept = (struct redis_script *)s; /* the count is not part of its value */
+    kept->refs++;
+    return kept;
+}
+
 void redis_script_free(struct redis_script *s)
 {
-    if (!s)
+    if (!s || --s->refs > 0)
         return;
     free(s->text);
     free(s);

@@ -42,11 +42,14 @@ enum status redis_put_head(struct buf *out, int argc);
 enum status redis_put_arg(struct buf *out, const char *arg, size_t len);
 
 struct redis_script {
+    int refs; /* its maker's, and one for each command under way */
     char sha[41];
     size_t len;
     char *text;
 };
 
+/* Kept by a command; given back with redis_script_free. */
+struct redis_script *redis_script_ref(const struct redis_script *s);
 bool redis_is_noscript(const struct redis_reply *reply);
 
 #endif
