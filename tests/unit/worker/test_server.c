@@ -277,6 +277,26 @@ static void test_drain(bool threaded)
     rig_done(&r);
 }
 
+static void test_tcp(void)
+{
+    struct rig r;
+    rig_init(&r, true);
+    snprintf(r.address, sizeof r.address, "127.0.0.1:0");
+    rig_start(&r);
+    snprintf(r.address, sizeof r.address, "127.0.0.1:%d", server_port(r.server));
+    struct wire_client c;
+    struct heard h;
+    wire_client_open(&c, r.address, GATEWAY_A);
+    struct wire_client_request q = {.id = new_id(), .stream = 1, .credit = 1 << 20};
+    wire_client_request(&c, &q);
+    hear_stream(&c, 1, &h);
+    CHECK_INT(h.reason, WIRE__FINISH_REASON__STOP);
+    heard_done(&h);
+    wire_client_close(&c);
+    rig_stop(&r);
+    rig_done(&r);
+}
+
 int main(void)
 {
     for (int threaded = 0; threaded < 2; threaded++) {
@@ -293,5 +313,6 @@ int main(void)
         test_full_table(threaded);
         test_drain(threaded);
     }
+    test_tcp();
     return check_done();
 }
