@@ -10,6 +10,7 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "worker/server.h"
+#include "worker/status.h"
 
 struct serve {
     const struct worker_settings *settings;
@@ -17,6 +18,7 @@ struct serve {
     struct usage_table *usage;
     struct engine *engine;
     struct server *server;
+    struct status_page *page;
     char dir[1024], node_id[UUID_TEXT_SIZE];
     int signals;
 };
@@ -127,6 +129,18 @@ static void on_drained(void *arg)
     loop_stop(s->loop);
 }
 
+static enum status open_page(struct serve *s, struct error *err)
+{
+    const struct worker_settings *w = s->settings;
+    struct status_options o = {w->admin_listen, w->ready_step_age_ms};
+    if (!*w->admin_listen)
+        return OK;
+    enum status st = status_new(s->loop, s->server, s->engine, &o, &s->page, err);
+    if (st != OK)
+        error_prefix(err, "admin_listen");
+    return st;
+}
+
 static enum status start(struct serve *s, struct error *err)
 {
     const struct worker_settings *w = s->settings;
@@ -156,6 +170,8 @@ static enum status start(struct serve *s, struct error *err)
         return INVALID;
     engine_adopt(s->engine, b);
     st = server_new(s->loop, s->engine, s->usage, &o, &s->server, err);
+    if (st == OK)
+        st = open_page(s, err);
     if (st != OK)
         return st;
     if (loop_signal(s->loop, SIGTERM, on_signal, s) != OK ||
@@ -176,6 +192,7 @@ enum status serve_run(const struct worker_settings *settings, struct error *err)
     enum status st = start(&s, err);
     if (st == OK)
         loop_run(s.loop);
+    status_free(s.page);
     server_free(s.server);
     engine_free(s.engine);
     usage_close(s.usage);
