@@ -1,5 +1,9 @@
 #include "worker/cpu/kernels.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "base/error.h"
 
 static const struct kernels *const best_first[] = {
@@ -10,6 +14,15 @@ static const struct kernels *const best_first[] = {
     &kernels_portable,
 };
 
+#if defined(__x86_64__)
+/* clang 14 does not know this feature by name. */
+static int has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 static int machine_has(const struct kernels *k)
 {
 #if defined(__x86_64__)
@@ -19,7 +32,7 @@ static int machine_has(const struct kernels *k)
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     if (k == &kernels_avx2)
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-               __builtin_cpu_supports("f16c");
+               has_f16c();
 #endif
     return k == &kernels_portable;
 }
