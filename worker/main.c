@@ -7,9 +7,6 @@
 #include "worker/serve.h"
 #include "worker/usage.h"
 
-#ifndef TOLLGATE_VERSION
-#define TOLLGATE_VERSION "0.1.0"
-#endif
 
 enum { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_BAD_CALL = 2 };
 

@@ -6,9 +6,6 @@
 
 #include "base/config.h"
 
-#ifndef TOLLGATE_VERSION
-#define TOLLGATE_VERSION "0.1.0"
-#endif
 
 enum { TIMEOUT_MS = 5000, OUTPUT_MAX = 256 << 20, EXIT_REFUSED = 1, EXIT_BAD_CALL = 2 };
 
