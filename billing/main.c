@@ -3,6 +3,7 @@
 
 #include "base/health.h"
 #include "base/log.h"
+#include "billing/relay.h"
 #include "billing/work.h"
 
 #ifndef TOLLGATE_VERSION
@@ -63,15 +64,15 @@ static int run(const struct billing_settings *s)
     int number;
     block_signals(&signals);
     struct metrics *metrics = metrics_new();
-    struct work *work = metrics ? work_start(s, metrics, &err) : NULL;
-    if (!work) {
-        log_error("cannot start: %s", metrics ? err.text : "out of memory");
-        metrics_free(metrics);
+    if (!metrics) {
+        log_error("cannot start: out of memory");
         return EXIT_REFUSED;
     }
+    struct work *work = work_start(s, metrics, &err);
+    struct relay *relay = work ? relay_start(s, metrics, &err) : NULL;
     struct health_options health_options = {
         .listen = s->admin_listen, .metrics = metrics, .ready = work_ready, .arg = work};
-    struct health *health = health_new(NULL, &health_options, &err);
+    struct health *health = relay ? health_new(NULL, &health_options, &err) : NULL;
     int result = EXIT_DONE;
     if (health) {
         log_info("started");
@@ -82,6 +83,7 @@ static int run(const struct billing_settings *s)
         result = EXIT_REFUSED;
     }
     health_free(health);
+    relay_stop(relay);
     work_stop(work);
     metrics_free(metrics);
     return result;

@@ -407,8 +407,8 @@ static void check_kill(void)
             events += 30;
             usleep((useconds_t)(rand() % 6000));
             if (i == 5 && round % 4 == 0)
-                test_sql(b.d.server, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE"
-                                     " locktype = 'advisory' AND pid <> pg_backend_pid()");
+                test_sql(b.d.pg, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE"
+                                 " datname = current_database() AND pid <> pg_backend_pid()");
         }
         usleep((useconds_t)(rand() % 50000));
         kill(child, SIGKILL);
