@@ -1,6 +1,5 @@
 #include "base/health.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 
@@ -15,6 +14,7 @@ struct health {
     struct http_server *server;
     struct metrics *metrics;
     bool (*ready)(struct buf *why, void *arg);
+    bool (*alive)(struct buf *why, void *arg);
     void *arg;
 };
 
@@ -23,12 +23,14 @@ static void reply_text(struct http_exchange *ex, int status, const char *text)
     http_reply(ex, status, NULL, 0, "text/plain; charset=utf-8", text, strlen(text));
 }
 
-static void reply_ready(struct health *h, struct http_exchange *ex)
+/* What the program says of itself: good, or 503 with the reason. */
+static void reply_state(struct health *h, struct http_exchange *ex,
+                        bool (*check)(struct buf *why, void *arg), const char *good)
 {
     struct buf why;
     buf_init(&why, WHY_MAX);
-    if (!h->ready || h->ready(&why, h->arg)) {
-        reply_text(ex, 200, "ready\n");
+    if (!check || check(&why, h->arg)) {
+        reply_text(ex, 200, good);
     } else {
         buf_adds(&why, "\n");
         http_reply(ex, 503, NULL, 0, "text/plain; charset=utf-8", buf_head(&why), buf_len(&why));
@@ -56,9 +58,9 @@ static void on_request(struct http_exchange *ex, void *arg)
     if (strcmp(r->method, "GET") != 0 && strcmp(r->method, "HEAD") != 0)
         http_reply(ex, 405, &allow, 1, NULL, NULL, 0);
     else if (strcmp(r->path, "/livez") == 0)
-        reply_text(ex, 200, "alive\n");
+        reply_state(h, ex, h->alive, "alive\n");
     else if (strcmp(r->path, "/readyz") == 0)
-        reply_ready(h, ex);
+        reply_state(h, ex, h->ready, "ready\n");
     else if (strcmp(r->path, "/metrics") == 0)
         reply_metrics(h, ex);
     else
@@ -110,6 +112,7 @@ struct health *health_new(struct loop *loop, const struct health_options *option
     }
     h->metrics = options->metrics;
     h->ready = options->ready;
+    h->alive = options->alive;
     h->arg = options->arg;
     h->loop = loop ? loop : loop_new(err);
     h->own_loop = !loop;

@@ -1,7 +1,7 @@
 /*
  * The operator's listener of a daemon, in the clear (loopback or a Unix socket):
  *
- *     GET /livez     200 while the loop turns
+ *     GET /livez     200, or 503 and the reason
  *     GET /readyz    200, or 503 and the reason
  *     GET /metrics   Prometheus text
  *
@@ -25,6 +25,9 @@ struct health_options {
     /* False: not ready, and `why` says so. On the listener's thread. NULL: always ready. */
     bool (*ready)(struct buf *why, void *arg);
     void *arg;
+    /* False: the process hangs and had better be restarted. NULL: it is enough that the loop of
+     * this listener turns, which says nothing of other threads. */
+    bool (*alive)(struct buf *why, void *arg);
 };
 
 /* loop NULL: a thread of its own. NULL: err says why. */

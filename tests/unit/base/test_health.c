@@ -58,7 +58,8 @@ int main(void)
     struct metrics *metrics = metrics_new();
     struct metric_spec spec = {.name = "tollgate_test_things_total", .help = "Things."};
     metric_add(metrics_counter(metrics, &spec), 3);
-    struct health_options options = {"127.0.0.1:0", metrics, ready, &is_ready};
+    struct health_options options = {
+        .listen = "127.0.0.1:0", .metrics = metrics, .ready = ready, .arg = &is_ready};
 
     struct health *h = health_new(NULL, &options, &err);
     CHECK_FATAL(h);
@@ -73,6 +74,13 @@ int main(void)
     pthread_create(&thread, NULL, client_main, &port);
     loop_run(loop);
     pthread_join(thread, NULL);
+
+    options.alive = ready; /* false by now */
+    options.listen = "127.0.0.1:0";
+    struct health *hung = health_new(NULL, &options, &err);
+    CHECK_FATAL(hung);
+    ask(health_port(hung), "GET /livez", "HTTP/1.1 503 ", "the database is away");
+    health_free(hung);
 
     char taken[32];
     snprintf(taken, sizeof taken, "127.0.0.1:%d", port);
