@@ -184,7 +184,7 @@ static inline void rig_done(struct rig *r)
 /* Text and counts of a stream as they came. */
 struct heard {
     char *text;
-    size_t len, reasoning_len;
+    size_t len, size, reasoning_len;
     int frames;
     struct counts counts;
     int reason, error; /* -1: none */
@@ -211,8 +211,11 @@ static inline void heard_frame(struct heard *h, const struct wire_frame *f)
         Wire__Tokens *m = wire_unpack(tokens, f);
         CHECK_FATAL(m);
         size_t len = strlen(m->content);
-        h->text = realloc(h->text, h->len + len + 1);
-        CHECK_FATAL(h->text);
+        if (h->len + len + 1 > h->size) {
+            h->size = 2 * (h->len + len + 1);
+            h->text = realloc(h->text, h->size);
+            CHECK_FATAL(h->text);
+        }
         memcpy(h->text + h->len, m->content, len + 1);
         h->len += len;
         h->reasoning_len += strlen(m->reasoning);
