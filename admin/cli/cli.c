@@ -28,6 +28,13 @@ static const struct setting settings[] = {
      .most = 1024,
      .help = "Redis: redis://host:port/db or unix:/path"},
     {.section = "common",
+     .name = "redis_password",
+     .type = SETTING_SECRET,
+     .offset = offsetof(struct cli_settings, redis_password),
+     .default_text = "",
+     .most = 128,
+     .help = "empty: none"},
+    {.section = "common",
      .name = "state_dir",
      .type = SETTING_STRING,
      .offset = offsetof(struct cli_settings, state_dir),
@@ -368,7 +375,9 @@ enum status cli_need_redis(struct cli *c)
 {
     if (c->redis)
         return OK;
+    const char *password = c->settings.redis_password;
     struct redis_options options = {.url = c->settings.redis_url,
+                                    .password = *password ? password : NULL,
                                     .connect_timeout_ms = TIMEOUT_MS,
                                     .command_timeout_ms = TIMEOUT_MS};
     c->redis = redis_sync_new(&options, &c->err);

@@ -38,7 +38,7 @@ struct cli_group {
 };
 
 struct cli_settings {
-    char *database_url, *redis_url, *state_dir;
+    char *database_url, *redis_url, *redis_password, *state_dir;
     int log_level;
 };
 

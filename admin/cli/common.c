@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "admin/view.h"
+#include "auth/publish.h"
 
 enum status cli_tenant(struct cli *c, struct uuid *out)
 {
@@ -46,6 +47,33 @@ const struct actor *cli_actor(void)
     else
         snprintf(name, sizeof name, "uid %u", (unsigned)getuid());
     return &actor;
+}
+
+static void publish_one(const char *sha256_hex, void *arg)
+{
+    struct cli *c = arg;
+    struct error err;
+    if (c->redis && publish_key(c->pg, c->redis, sha256_hex, &err) != OK) {
+        fprintf(stderr,
+                "tollgate: Redis was not told (%s); gateways hear of it through "
+                "tollgate-billing\n",
+                err.text);
+        redis_sync_free(c->redis);
+        c->redis = NULL;
+    }
+}
+
+void cli_publish(struct cli *c, enum limit_subject subject, const struct uuid *id)
+{
+    struct error err;
+    if (cli_need_redis(c) != OK) {
+        fprintf(stderr, "tollgate: %s; gateways hear of the change through tollgate-billing\n",
+                c->err.text);
+        return;
+    }
+    if (manage_key_hashes(c->pg, subject, id, publish_one, c, &err) != OK)
+        fprintf(stderr, "tollgate: %s; gateways hear of the change through tollgate-billing\n",
+                err.text);
 }
 
 enum status cli_split(struct cli *c, const char *option, const char **items, int max, int *count)

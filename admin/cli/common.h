@@ -17,6 +17,10 @@ enum status cli_tenant_if(struct cli *c, struct uuid *out, bool *given);
 /* For the audit log; static. */
 const struct actor *cli_actor(void);
 
+/* Tells Redis of the keys that a change affects. When Redis is away that is a warning: gateways
+ * then hear of it through tollgate-billing. */
+void cli_publish(struct cli *c, enum limit_subject subject, const struct uuid *id);
+
 /* Splits "a,b" in a copy that lives until the next call; more than max: a bad call. */
 enum status cli_split(struct cli *c, const char *option, const char **items, int max, int *count);
 

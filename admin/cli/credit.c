@@ -15,8 +15,7 @@ static bool billing_runs(const struct cli *c)
 {
     struct address a;
     struct probe_answer answer;
-    if (!c->config ||
-        parts_probe_address(c->config, c->settings.state_dir, "billing", &a, NULL) != OK)
+    if (!c->config || parts_probe_address(c->config, "billing", &a, NULL) != OK)
         return true;
     return probe_get(&a, "/livez", PROBE_MS, &answer, NULL) == OK;
 }

@@ -43,7 +43,7 @@ static void check_daemon(struct doctor *d, const char *name)
     struct error err = {0};
     struct probe_answer answer;
     char detail[700];
-    if (parts_probe_address(d->c->config, d->c->settings.state_dir, name, &a, &err) != OK) {
+    if (parts_probe_address(d->c->config, name, &a, &err) != OK) {
         doctor_find(d, FINDING_WARN, name, err.text,
                     "set it, for instance unix:/run/tollgate/x.sock");
         return;

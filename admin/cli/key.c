@@ -54,6 +54,7 @@ static enum status create(struct cli *c)
     st = key_create(c->pg, cli_actor(), &k, &id, &secret, &c->err);
     if (st != OK)
         return st;
+    cli_publish(c, SUBJECT_KEY, &id);
     st = add_rows(c, &id, &r);
     if (st == OK) {
         report_text(r, "key", secret.text);
@@ -118,6 +119,7 @@ static enum status update(struct cli *c)
     st = key_update(c->pg, cli_actor(), &id, &change, &c->err);
     if (st != OK)
         return st;
+    cli_publish(c, SUBJECT_KEY, &id);
     return show(c, &id);
 }
 
@@ -129,6 +131,7 @@ static enum status revoke(struct cli *c)
         st = key_revoke(c->pg, cli_actor(), &id, &c->err);
     if (st != OK)
         return st;
+    cli_publish(c, SUBJECT_KEY, &id);
     return show(c, &id);
 }
 

@@ -39,6 +39,7 @@ static enum status apply(struct cli *c, const struct limits *limits)
         st = limit_set(c->pg, cli_actor(), subject, &id, limits, &c->err);
     if (st != OK)
         return st;
+    cli_publish(c, subject, &id);
     return print_limits(c);
 }
 

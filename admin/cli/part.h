@@ -28,10 +28,11 @@ struct part {
     int64_t log_start;    /* bytes of the log before this run */
     struct address probe; /* of its admin listener */
     enum part_state state;
-    pid_t pid;        /* 0: none */
-    int64_t since_ms; /* monotonic: of the state */
-    int64_t pause_ms; /* the next one */
-    int ends;         /* by itself, in a row without a good run between */
+    pid_t pid;              /* 0: none */
+    int64_t since_ms;       /* monotonic: of the state */
+    int64_t pause_ms;       /* the next one */
+    int64_t end_timeout_ms; /* after SIGTERM */
+    int ends;               /* by itself, in a row without a good run between */
 };
 
 /* Starts it: IDLE or PAUSING to STARTING. */

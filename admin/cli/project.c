@@ -55,6 +55,7 @@ static enum status set_status(struct cli *c, const char *status)
         st = project_set_status(c->pg, cli_actor(), &id, status, &c->err);
     if (st != OK)
         return st;
+    cli_publish(c, SUBJECT_PROJECT, &id);
     return show(c, &id);
 }
 

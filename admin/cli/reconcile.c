@@ -5,6 +5,7 @@
 
 #include "admin/cli/common.h"
 #include "admin/cli/groups.h"
+#include "base/config_peek.h"
 
 struct answer {
     struct cli *c;
@@ -79,13 +80,23 @@ static enum status compare(struct answer *a, const struct reconcile_options *opt
     return st == OK ? OK : error_set(&c->err, CONFLICT, "the books do not agree");
 }
 
+/* The one in [billing] journal_dirs, else that of this machine's gateway, if it is there. */
+static bool find_journal(const struct cli *c, char *out, size_t size)
+{
+    if (!c->config || config_peek(c->config, "billing", "journal_dirs", out, size, NULL) != OK ||
+        !*out)
+        snprintf(out, size, "%s/gateway/journal", c->settings.state_dir);
+    if (strchr(out, ','))
+        fprintf(stderr, "tollgate: several journals: name one with --journal to compare it\n");
+    return !strchr(out, ',') && access(out, R_OK) == 0;
+}
+
 static enum status run(struct cli *c)
 {
     char journal[PATH_MAX];
     struct reconcile_options options = {.journal_dir = cli_value(c, "journal"),
                                         .worker_file = cli_value(c, "worker-usage")};
-    snprintf(journal, sizeof journal, "%s/gateway/journal", c->settings.state_dir);
-    if (!options.journal_dir && access(journal, R_OK) == 0)
+    if (!options.journal_dir && find_journal(c, journal, sizeof journal))
         options.journal_dir = journal;
     struct answer a = {.c = c};
     enum status st = cli_need_pg(c);

@@ -25,8 +25,8 @@ enum {
     QUIET_TURN_MS = 1000,      /* else */
     START_TIMEOUT_MS = 600000, /* mapping a large model takes minutes */
     START_NOTICE_MS = 10000,
-    END_TIMEOUT_MS = 90000, /* longer than a gateway's own drain */
-    LOOP_ENDS = 5,          /* ends in a row that are called a crash loop */
+    END_GRACE_MS = 60000, /* behind the time that a part may take to drain */
+    LOOP_ENDS = 5,        /* ends in a row that are called a crash loop */
     LOG_LINES = 15,
 };
 
@@ -62,13 +62,14 @@ static enum status prepare_part(struct up *u, struct part *p, const char *name)
     struct error *err = &u->c->err;
     p->name = name;
     p->config = u->config;
+    p->end_timeout_ms = parts_drain_ms(u->config, name) + END_GRACE_MS;
     if ((size_t)snprintf(p->log_path, sizeof p->log_path, "%s/log/%s.log", state, name) >=
         sizeof p->log_path)
         return error_set(err, INVALID, "[common] state_dir is too long");
     enum status st = parts_program(name, p->program, sizeof p->program, err);
     if (st == OK && access(p->program, X_OK) < 0)
         st = error_errno(err, errno, "%s", p->program);
-    return st == OK ? parts_probe_address(u->config, state, name, &p->probe, err) : st;
+    return st == OK ? parts_probe_address(u->config, name, &p->probe, err) : st;
 }
 
 static enum status prepare(struct up *u)
@@ -240,23 +241,23 @@ static bool all_idle(const struct part *const *parts, int count)
     return true;
 }
 
+static bool is_overdue(const struct up *u, const struct part *p)
+{
+    return u->hurry || clock_mono_ms() - p->since_ms > p->end_timeout_ms;
+}
+
 /* Ends parts together and waits; one that does not end in time is killed. */
 static void end_parts(struct up *u, struct part *const *parts, int count)
 {
-    int64_t start = clock_mono_ms();
-    bool killed = false;
     for (int i = 0; i < count; i++)
-        part_end(parts[i], start);
+        part_end(parts[i], clock_mono_ms());
     while (!all_idle((const struct part *const *)parts, count)) {
         turn(u, TURN_MS);
-        if (killed || (!u->hurry && clock_mono_ms() - start < END_TIMEOUT_MS))
-            continue;
         for (int i = 0; i < count; i++)
-            if (parts[i]->state == PART_ENDING) {
+            if (parts[i]->state == PART_ENDING && is_overdue(u, parts[i])) {
                 log_warn("%s does not end: killed", parts[i]->name);
                 part_signal(parts[i], SIGKILL);
             }
-        killed = true;
     }
 }
 
