@@ -32,11 +32,17 @@ void crypto_random(void *out, size_t bytes)
 
 static pthread_once_t digest_once = PTHREAD_ONCE_INIT;
 static EVP_MD *sha256;
+static pthread_key_t digest_key; /* frees a thread's context at its end */
+
+static void free_digest(void *ctx)
+{
+    EVP_MD_CTX_free(ctx);
+}
 
 static void fetch_digest(void)
 {
     sha256 = EVP_MD_fetch(NULL, "SHA256", NULL); /* once: OpenSSL 3 locks on implicit fetches */
-    if (!sha256)
+    if (!sha256 || pthread_key_create(&digest_key, free_digest) != 0)
         abort();
 }
 
@@ -44,8 +50,10 @@ void crypto_sha256(const void *data, size_t len, uint8_t out[SHA256_BYTES])
 {
     pthread_once(&digest_once, fetch_digest);
     static _Thread_local EVP_MD_CTX *ctx; /* one a thread, for the life of the thread */
-    if (!ctx)
+    if (!ctx) {
         ctx = EVP_MD_CTX_new();
+        pthread_setspecific(digest_key, ctx);
+    }
     if (!ctx || EVP_DigestInit_ex2(ctx, sha256, NULL) != 1 ||
         EVP_DigestUpdate(ctx, data, len) != 1 || EVP_DigestFinal_ex(ctx, out, NULL) != 1)
         abort();
