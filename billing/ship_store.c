@@ -183,7 +183,7 @@ static enum status copy_records(const struct ship_batch *b, struct pg *pg, struc
 {
     enum { ROW_BYTES_MAX = 1024 };
     struct buf rows;
-    buf_init(&rows, (size_t)SHIP_BATCH_MAX * ROW_BYTES_MAX);
+    buf_init(&rows, (size_t)(SHIP_BATCH_MAX + 1) * ROW_BYTES_MAX);
     /* Reserved at once, so that no single row can fail for memory. */
     size_t most = b->admit_count > b->settle_count ? b->admit_count : b->settle_count;
     if (buf_reserve(&rows, (most + 1) * ROW_BYTES_MAX) != OK) {

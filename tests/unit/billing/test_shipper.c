@@ -56,12 +56,14 @@ static void end(struct bench *b)
     test_database_drop(&b->d);
 }
 
+static int64_t segment_bytes = 8192;
+
 static struct journal *open_journal(const char *dir, int shard)
 {
     struct journal *j;
     struct error err = {""};
     struct journal_options o = {
-        .dir = dir, .shard = shard, .segment_bytes = 8192, .gateway_id = &gateway};
+        .dir = dir, .shard = shard, .segment_bytes = segment_bytes, .gateway_id = &gateway};
     if (journal_open(&o, &j, &err) != OK) {
         fprintf(stderr, "%s\n", err.text);
         exit(1);
@@ -197,6 +199,26 @@ static void check_ships(void)
     CHECK_STR(test_value(b.d.pg, "SELECT count(*) FROM open_holds"), "0");
     journal_close(j0);
     journal_close(j1);
+    end(&b);
+}
+
+/* More than fits into one batch, ADMITs that stay open among it. */
+static void check_many(void)
+{
+    struct bench b = begin();
+    segment_bytes = 64 << 20;
+    struct journal *j = open_journal(b.dir, 0);
+    segment_bytes = 8192;
+    for (int i = 0; i < SHIP_BATCH_MAX + 10; i++) {
+        struct meter_context c = sample_context(clock_wall_ms());
+        CHECK(journal_admit(j, &c) > 0);
+    }
+    money_pico cost = append(&b, j, SHIP_BATCH_MAX + 100, clock_wall_ms());
+    ship(&b);
+    check_books(&b, SHIP_BATCH_MAX + 100, cost);
+    CHECK_INT(strtoll(test_value(b.d.pg, "SELECT count(*) FROM open_holds"), NULL, 10),
+              SHIP_BATCH_MAX + 10);
+    journal_close(j);
     end(&b);
 }
 
@@ -507,6 +529,7 @@ int main(int argc, char **argv)
     if (argc == 3)
         return ship_once(argv[1], argv[2]);
     check_ships();
+    check_many();
     check_order_of_credit();
     check_holds_and_conflicts();
     check_stranger();
