@@ -87,6 +87,7 @@ class Stack:
         self.dir = tempfile.mkdtemp(prefix="tg-")
         os.chmod(self.dir, 0o755)
         self.port = free_port()
+        self.admin_port = free_port()
 
     # -- servers ---------------------------------------------------------------------------
 
@@ -123,7 +124,8 @@ class Stack:
                         "workers": ", ".join(sockets)},
             "billing": {"admin_listen": f"unix:{d}/billing-admin.sock",
                         "ship_interval_ms": "50ms"},
-            "admin": {"listen": f"127.0.0.1:{free_port()}", "admin_listen": f"unix:{d}/admin-admin.sock",
+            "admin": {"listen": f"127.0.0.1:{self.admin_port}",
+                      "admin_listen": f"unix:{d}/admin-admin.sock",
                       "certificate_file": f"{d}/server.crt", "key_file": f"{d}/server.key"},
         }
         base["gateway"].update(self.extra["gateway"])
@@ -278,13 +280,13 @@ class Stack:
     def tls(self):
         return ssl.create_default_context(cafile=self.ca)
 
-    def connect(self, timeout=60):
-        return http.client.HTTPSConnection("127.0.0.1", self.port, context=self.tls(),
+    def connect(self, timeout=60, port=None):
+        return http.client.HTTPSConnection("127.0.0.1", port or self.port, context=self.tls(),
                                            timeout=timeout)
 
-    def request(self, method, path, body=None, key=None, headers=None):
+    def request(self, method, path, body=None, key=None, headers=None, port=None):
         """(status, headers in lower case, body)."""
-        c = self.connect()
+        c = self.connect(port=port)
         h = {"Content-Type": "application/json"} if body is not None else {}
         if key:
             h["Authorization"] = f"Bearer {key}"
