@@ -14,7 +14,8 @@
 enum { EXIT_REFUSED = 1, EXIT_BAD_CALL = 2 };
 
 struct settings {
-    char *database_url, *redis_url, *listen, *admin_listen, *certificate_file, *key_file;
+    char *database_url, *redis_url, *redis_password, *state_dir, *listen, *admin_listen,
+        *certificate_file, *key_file;
     int log_level;
     int64_t threads, queue_max, body_max_bytes, connections_max, drain_ms;
 };
@@ -28,6 +29,10 @@ static const struct setting table[] = {
      1024, NULL, false, "PostgreSQL, as a libpq URL"},
     {"common", "redis_url", SETTING_STRING, FIELD(redis_url), "redis://127.0.0.1:6379/0", 1, 1024,
      NULL, false, "Redis: redis://host:port/db or unix:/path"},
+    {"common", "redis_password", SETTING_SECRET, FIELD(redis_password), "", 0, 128, NULL, false,
+     "empty: none"},
+    {"common", "state_dir", SETTING_STRING, FIELD(state_dir), "/var/lib/tollgate", 1, 512, NULL,
+     false, "not used by the admin API"},
     {"common", "log_level", SETTING_ENUM, FIELD(log_level), "info", 0, 0, level_names, false,
      "the least that is logged"},
     {"admin", "listen", SETTING_STRING, FIELD(listen), "127.0.0.1:8444", 1, 256, NULL, false,
@@ -125,6 +130,8 @@ static enum status start(struct admin *a, struct error *err)
     const struct api_pool_options pool = {.loop = a->loop,
                                           .database_url = s->database_url,
                                           .redis_url = s->redis_url,
+                                          .redis_password =
+                                              *s->redis_password ? s->redis_password : NULL,
                                           .threads = (int)s->threads,
                                           .queue_max = (int)s->queue_max};
     a->pool = api_pool_new(&pool, err);

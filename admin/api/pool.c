@@ -63,6 +63,7 @@ static enum status connect_both(const struct api_pool *p, struct connections *c,
     if (!c->pg)
         c->pg = pg_connect(p->options.database_url, CONNECT_TIMEOUT_MS, err);
     struct redis_options redis = {.url = p->options.redis_url,
+                                  .password = p->options.redis_password,
                                   .connect_timeout_ms = CONNECT_TIMEOUT_MS,
                                   .command_timeout_ms = CONNECT_TIMEOUT_MS};
     struct error ignored; /* without Redis a change still reaches gateways through billing */

@@ -14,6 +14,7 @@ struct api_pool;
 struct api_pool_options {
     struct loop *loop;
     const char *database_url, *redis_url;
+    const char *redis_password; /* NULL: none */
     int threads, queue_max;
 };
 
