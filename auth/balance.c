@@ -116,32 +116,35 @@ enum status balance_keep(struct balance *b, const struct uuid *leader, bool *kep
 }
 
 /* One command with a balance's name for each tenant. */
-static enum status each_balance(struct balance *b, const char *verb, const struct uuid *tenants,
-                                int count, const struct redis_reply **reply, struct error *err)
+static const struct redis_reply *each_balance(struct balance *b, const char *verb,
+                                              const struct uuid *tenants, int count,
+                                              struct error *err)
 {
     char(*names)[NAME_SIZE] = calloc((size_t)count + 1, sizeof *names);
     const char **argv = calloc((size_t)count + 1, sizeof *argv);
-    enum status st = names && argv ? OK : error_set(err, NOMEM, "out of memory for the balances");
-    if (st == OK) {
+    const struct redis_reply *reply = NULL;
+    if (!names || !argv) {
+        error_set(err, NOMEM, "out of memory for the balances");
+    } else {
         argv[0] = verb;
         for (int i = 0; i < count; i++) {
             name_of(names[i], "tg:b:", &tenants[i]);
             argv[i + 1] = names[i];
         }
-        st = command(b, count + 1, argv, reply, err);
+        reply = redis_sync_command(b->redis, count + 1, argv, NULL, err);
     }
     free(argv);
     free(names);
-    return st;
+    return reply;
 }
 
 enum status balance_missing(struct balance *b, const struct uuid *tenants, int count, bool *missing,
                             struct error *err)
 {
-    const struct redis_reply *reply;
     if (count == 0)
         return OK;
-    enum status st = each_balance(b, "MGET", tenants, count, &reply, err);
+    const struct redis_reply *reply = each_balance(b, "MGET", tenants, count, err);
+    enum status st = judge(reply, err);
     if (st != OK)
         return st;
     if (reply->type != REDIS_ARRAY || reply->count != (size_t)count)
@@ -154,8 +157,7 @@ enum status balance_missing(struct balance *b, const struct uuid *tenants, int c
 enum status balance_drop(struct balance *b, const struct uuid *tenants, int count,
                          struct error *err)
 {
-    const struct redis_reply *reply;
-    return count ? each_balance(b, "DEL", tenants, count, &reply, err) : OK;
+    return count ? judge(each_balance(b, "DEL", tenants, count, err), err) : OK;
 }
 
 static bool id_of(const struct redis_reply *item, struct uuid *out)
@@ -336,8 +338,9 @@ static enum status add_lost_gateways(struct gateways *g, const struct balance_st
     return OK;
 }
 
-static enum status call_set(struct balance *b, const struct balance_state *s,
-                            const struct gateways *g, struct call *c, bool *set, struct error *err)
+static const struct redis_reply *call_set(struct balance *b, const struct balance_state *s,
+                                          const struct gateways *g, struct call *c,
+                                          struct error *err)
 {
     enum { FIXED_KEYS = 4 };
     add_name(c, "tg:b:", &s->tenant);
@@ -348,7 +351,7 @@ static enum status call_set(struct balance *b, const struct balance_state *s,
         add_name(c, "tg:h:", &g->ids[i]);
     add_bytes(c, b->mark, strlen(b->mark));
     add_number(c, s->nano);
-    add_number(c, s->last_op);
+    add_number(c, s->last_credit);
     add_bytes(c, s->in_ledger_count ? (const void *)s->in_ledger : "",
               s->in_ledger_count * sizeof *s->in_ledger);
     for (size_t i = 0; i < s->hold_count; i++) {
@@ -358,12 +361,8 @@ static enum status call_set(struct balance *b, const struct balance_state *s,
         add_number(c, h->tokens);
         add_number(c, h->hold_nano);
     }
-    const struct redis_reply *reply = redis_sync_eval(b->redis, b->set, FIXED_KEYS + (int)g->count,
-                                                      c->argc, c->argv, c->lens, err);
-    enum status st = judge(reply, err);
-    if (st == OK)
-        *set = reply->integer == 1;
-    return st;
+    return redis_sync_eval(b->redis, b->set, FIXED_KEYS + (int)g->count, c->argc, c->argv, c->lens,
+                           err);
 }
 
 enum status balance_set(struct balance *b, const struct balance_state *state, bool *set,
@@ -377,21 +376,25 @@ enum status balance_set(struct balance *b, const struct balance_state *state, bo
     st = add_lost_gateways(&g, state, err);
     if (st == OK)
         st = call_init(&c, 8 + g.count + 4 * state->hold_count, err);
-    if (st == OK)
-        st = call_set(b, state, &g, &c, set, err);
+    if (st == OK) {
+        const struct redis_reply *reply = call_set(b, state, &g, &c, err);
+        st = judge(reply, err);
+        if (st == OK)
+            *set = reply->integer == 1;
+    }
     call_done(&c);
     free(g.ids);
     return st;
 }
 
-enum status balance_apply(struct balance *b, const struct uuid *tenant, int64_t op,
-                          int64_t delta_nano, bool *applied, struct error *err)
+enum status balance_apply(struct balance *b, const struct balance_credit *credit, bool *applied,
+                          struct error *err)
 {
     char name[NAME_SIZE], last[NAME_SIZE], number[NUMBER_SIZE], delta[NUMBER_SIZE];
-    name_of(name, "tg:b:", tenant);
-    name_of(last, "tg:o:", tenant);
-    snprintf(number, sizeof number, "%" PRId64, op);
-    snprintf(delta, sizeof delta, "%" PRId64, delta_nano);
+    name_of(name, "tg:b:", &credit->tenant);
+    name_of(last, "tg:o:", &credit->tenant);
+    snprintf(number, sizeof number, "%" PRId64, credit->number);
+    snprintf(delta, sizeof delta, "%" PRId64, credit->delta_nano);
     const struct redis_reply *reply = redis_sync_eval(
         b->redis, b->apply, 2, 4, (const char *const[]){name, last, number, delta}, NULL, err);
     enum status st = judge(reply, err);
@@ -400,21 +403,21 @@ enum status balance_apply(struct balance *b, const struct uuid *tenant, int64_t 
     return st;
 }
 
-enum status balance_settle(struct balance *b, const struct uuid *gateway_id,
-                           const struct balance_settle *items, int count, int64_t *claimed,
-                           struct error *err)
+enum status balance_settle(struct balance *b, const struct balance_settles *settles,
+                           int64_t *claimed, struct error *err)
 {
     struct call c;
-    assert(count <= BALANCE_SETTLE_MAX);
-    if (count == 0)
+    assert(settles->count <= BALANCE_SETTLE_MAX);
+    if (settles->count == 0)
         return OK;
-    enum status st = call_init(&c, 1 + 3 * (size_t)count, err);
+    enum status st = call_init(&c, 1 + 3 * (size_t)settles->count, err);
     if (st == OK) {
-        add_name(&c, "tg:h:", gateway_id);
-        for (int i = 0; i < count; i++) {
-            add_bytes(&c, items[i].request_id.bytes, sizeof items[i].request_id.bytes);
-            add_number(&c, items[i].tokens);
-            add_number(&c, items[i].cost_nano);
+        add_name(&c, "tg:h:", &settles->gateway_id);
+        for (int i = 0; i < settles->count; i++) {
+            add_bytes(&c, settles->items[i].request_id.bytes,
+                      sizeof settles->items[i].request_id.bytes);
+            add_number(&c, settles->items[i].tokens);
+            add_number(&c, settles->items[i].cost_nano);
         }
         const struct redis_reply *reply =
             redis_sync_eval(b->redis, b->settle, 1, c.argc, c.argv, c.lens, err);

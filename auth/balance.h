@@ -53,8 +53,8 @@ enum status balance_each_hold(struct balance *b, balance_id_fn *fn, void *arg, s
 
 struct balance_state {
     struct uuid tenant;
-    int64_t nano;                 /* by the ledger, with all credits up to last_op */
-    int64_t last_op;              /* 0: none */
+    int64_t nano;                 /* by the ledger, with all credits up to last_credit */
+    int64_t last_credit;          /* its number; 0: none */
     const struct uuid *in_ledger; /* of the ids of balance_settled_meanwhile, those it has */
     size_t in_ledger_count;
     const struct balance_hold *holds; /* admitted and not settled, as far as the journals tell */
@@ -67,19 +67,28 @@ struct balance_state {
 enum status balance_set(struct balance *b, const struct balance_state *state, bool *set,
                         struct error *err);
 
-/* Adds a credit, once: ids of a tenant only grow. *applied false: the balance is missing. */
-enum status balance_apply(struct balance *b, const struct uuid *tenant, int64_t op,
-                          int64_t delta_nano, bool *applied, struct error *err);
+struct balance_credit {
+    struct uuid tenant;
+    int64_t number; /* those of a tenant only grow */
+    int64_t delta_nano;
+};
+/* Adds a credit, once. *applied false: the balance is missing. */
+enum status balance_apply(struct balance *b, const struct balance_credit *credit, bool *applied,
+                          struct error *err);
 
+enum { BALANCE_SETTLE_MAX = 256 };
 struct balance_settle {
     struct uuid request_id;
     int64_t tokens, cost_nano;
 };
+struct balance_settles {
+    struct uuid gateway_id;
+    const struct balance_settle *items;
+    int count; /* at most BALANCE_SETTLE_MAX */
+};
 /* Settles holds of one gateway as admission_settle does: those already settled stay as they are.
- * At most BALANCE_SETTLE_MAX. *claimed grows. */
-enum { BALANCE_SETTLE_MAX = 256 };
-enum status balance_settle(struct balance *b, const struct uuid *gateway_id,
-                           const struct balance_settle *items, int count, int64_t *claimed,
-                           struct error *err);
+ * *claimed grows. */
+enum status balance_settle(struct balance *b, const struct balance_settles *settles,
+                           int64_t *claimed, struct error *err);
 
 #endif

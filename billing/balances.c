@@ -13,6 +13,7 @@ struct balances {
     struct uuid *seen; /* tenants found without a balance, before the last shipping */
     int seen_count;
     int64_t swept_at_ms;
+    bool shipped; /* of the round under way: see balances_round */
     struct balances_status status;
 };
 
@@ -171,7 +172,7 @@ static enum status read_ledger(struct pg *pg, const char *tenant, struct balance
     if (st != OK)
         return st;
     state->nano = pg_int(r, 0, 0);
-    state->last_op = pg_int(r, 0, 1);
+    state->last_credit = pg_int(r, 0, 1);
     pg_result_free(r);
     return pg_query(pg,
                     "UPDATE balance_ops SET applied_at = now() WHERE tenant_id = $1::uuid"
@@ -242,7 +243,7 @@ static enum status rebuild_missing(struct balances *b, struct pg *pg, struct ten
             continue;
         enum status st = OK;
         if (!swept)
-            st = balances_sweep(b->redis, pg, false, &b->status, err);
+            st = balances_sweep(&(struct sweep){b->redis, pg, false, &b->status}, err);
         swept = true;
         if (st == OK)
             st = rebuild(b, pg, &t->ids[i], err);
@@ -285,11 +286,11 @@ static enum status apply_credits(struct balances *b, struct pg *pg, struct error
     if (st != OK)
         return st;
     for (int i = 0; st == OK && i < pg_rows(r); i++) {
-        struct uuid tenant;
+        struct balance_credit credit = {.number = pg_int(r, i, 0), .delta_nano = pg_int(r, i, 2)};
         bool applied = true; /* one that is not prepaid has no balance in Redis */
-        pg_uuid(r, i, 1, &tenant);
+        pg_uuid(r, i, 1, &credit.tenant);
         if (pg_bool(r, i, 3))
-            st = balance_apply(b->redis, &tenant, pg_int(r, i, 0), pg_int(r, i, 2), &applied, err);
+            st = balance_apply(b->redis, &credit, &applied, err);
         if (st == OK && applied) {
             st = mark_applied(pg, pg_text(r, i, 0), err);
             b->status.credits_total++;
@@ -309,13 +310,13 @@ static enum status check_server(struct balances *b, const struct tenants *t, str
     return st == OK ? balance_take(b->redis, err) : st;
 }
 
-static enum status round_of(struct balances *b, struct pg *pg, struct tenants *t, bool shipped,
-                            bool *again, struct error *err)
+static enum status round_of(struct balances *b, struct pg *pg, struct tenants *t, bool *again,
+                            struct error *err)
 {
     enum status st = check_server(b, t, err);
     if (st == OK)
         st = balance_missing(b->redis, t->ids, t->count, t->missing, err);
-    if (st == OK && shipped)
+    if (st == OK && b->shipped)
         st = rebuild_missing(b, pg, t, again, err);
     b->status.missing = 0;
     for (int i = 0; i < t->count; i++)
@@ -323,7 +324,7 @@ static enum status round_of(struct balances *b, struct pg *pg, struct tenants *t
     if (st == OK)
         st = apply_credits(b, pg, err);
     if (st == OK && clock_mono_ms() - b->swept_at_ms >= SWEEP_MS) {
-        st = balances_sweep(b->redis, pg, shipped, &b->status, err);
+        st = balances_sweep(&(struct sweep){b->redis, pg, b->shipped, &b->status}, err);
         b->swept_at_ms = clock_mono_ms();
     }
     return st;
@@ -334,10 +335,11 @@ enum status balances_round(struct balances *b, struct pg *pg, bool shipped, bool
 {
     struct tenants t = {0};
     *again = false;
+    b->shipped = shipped;
     enum status st = read_tenants(pg, &t, err);
     if (st != OK)
         return st;
-    st = round_of(b, pg, &t, shipped, again, err);
+    st = round_of(b, pg, &t, again, err);
     tenants_done(&t);
     return st;
 }

@@ -57,7 +57,7 @@ static enum status put_ids(struct buf *out, const struct held *items, int count,
     return st == OK ? buf_adds(out, "}") : st;
 }
 
-static enum status find_settled(struct pg *pg, const struct held *items, int count, bool release,
+static enum status find_settled(const struct sweep *sweep, const struct held *items, int count,
                                 struct pg_result **out, struct error *err)
 {
     char gateway[UUID_TEXT_SIZE];
@@ -65,7 +65,7 @@ static enum status find_settled(struct pg *pg, const struct held *items, int cou
     buf_init(&all, (size_t)(count + 1) * (UUID_TEXT_SIZE + 1));
     buf_init(&old, (size_t)(count + 1) * (UUID_TEXT_SIZE + 1));
     uuid_format(&items->gateway_id, gateway);
-    int64_t before_ms = release ? clock_wall_ms() - ORPHAN_AGE_MS : 0;
+    int64_t before_ms = sweep->release ? clock_wall_ms() - ORPHAN_AGE_MS : 0;
     enum status st = put_ids(&all, items, count, INT64_MAX);
     if (st == OK)
         st = put_ids(&old, items, count, before_ms);
@@ -73,20 +73,19 @@ static enum status find_settled(struct pg *pg, const struct held *items, int cou
     if (st != OK || !all_text || !old_text)
         st = error_set(err, NOMEM, "out of memory for the balances");
     else
-        st = pg_query(pg, settled_sql, 3, (const char *const[]){all_text, old_text, gateway}, out,
-                      err);
+        st = pg_query(sweep->pg, settled_sql, 3, (const char *const[]){all_text, old_text, gateway},
+                      out, err);
     buf_done(&all);
     buf_done(&old);
     return st;
 }
 
 /* Items of one gateway, at most BALANCE_SETTLE_MAX. */
-static enum status sweep_some(struct balance *redis, struct pg *pg, const struct held *items,
-                              int count, bool release, struct balances_status *status,
+static enum status sweep_some(const struct sweep *sweep, const struct held *items, int count,
                               struct error *err)
 {
     struct pg_result *r;
-    enum status st = find_settled(pg, items, count, release, &r, err);
+    enum status st = find_settled(sweep, items, count, &r, err);
     if (st != OK)
         return st;
     struct balance_settle known[BALANCE_SETTLE_MAX], unknown[BALANCE_SETTLE_MAX];
@@ -100,18 +99,19 @@ static enum status sweep_some(struct balance *redis, struct pg *pg, const struct
             unknown[unknown_count++] = s;
     }
     pg_result_free(r);
-    st = balance_settle(redis, &items->gateway_id, known, known_count, &status->settled_total, err);
+    struct balance_settles settles = {items->gateway_id, known, known_count};
+    st = balance_settle(sweep->redis, &settles, &sweep->status->settled_total, err);
+    settles.items = unknown;
+    settles.count = unknown_count;
     if (st == OK)
-        st = balance_settle(redis, &items->gateway_id, unknown, unknown_count,
-                            &status->released_total, err);
+        st = balance_settle(sweep->redis, &settles, &sweep->status->released_total, err);
     return st;
 }
 
-enum status balances_sweep(struct balance *redis, struct pg *pg, bool release,
-                           struct balances_status *status, struct error *err)
+enum status balances_sweep(const struct sweep *sweep, struct error *err)
 {
     struct held_list l = {0};
-    enum status st = balance_each_hold(redis, add_held, &l, err);
+    enum status st = balance_each_hold(sweep->redis, add_held, &l, err);
     if (st == OK && l.failed)
         st = error_set(err, NOMEM, "out of memory for the balances");
     size_t n;
@@ -119,7 +119,7 @@ enum status balances_sweep(struct balance *redis, struct pg *pg, bool release,
         for (n = 1; n < BALANCE_SETTLE_MAX && i + n < l.count &&
                     uuid_equal(&l.items[i].gateway_id, &l.items[i + n].gateway_id);)
             n++;
-        st = sweep_some(redis, pg, l.items + i, (int)n, release, status, err);
+        st = sweep_some(sweep, l.items + i, (int)n, err);
     }
     free(l.items);
     return st;

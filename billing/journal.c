@@ -73,11 +73,15 @@ static int64_t next_seq(const struct journal *j)
 
 static enum status begin_segment(struct journal *j, int *fd, struct error *err)
 {
-    struct segment_name name = {j->shard, next_seq(j)};
-    enum status st = segment_create(j->shared.dir, name, &j->source,
-                                    j->segment_bytes + GATHER_BYTES + j->reserve_bytes, fd, err);
+    struct segment_new segment = {
+        .dir = j->shared.dir,
+        .name = {j->shard, next_seq(j)},
+        .source = j->source,
+        .reserve_bytes = j->segment_bytes + GATHER_BYTES + j->reserve_bytes,
+    };
+    enum status st = segment_create(&segment, fd, err);
     if (st == OK)
-        j->seq = name.seq;
+        j->seq = segment.name.seq;
     return st;
 }
 

@@ -72,37 +72,40 @@ const char *segment_file(const struct segment_reader *r)
     return r->path;
 }
 
-/* Fills buffer from offset; *got is less than len only at the end of the file. */
-static enum status read_at(const struct segment_reader *r, int64_t offset, uint8_t *buffer,
-                           size_t len, size_t *got, struct error *err)
+/* Fills buffer from offset, as far as the file goes: the bytes read, or -1. */
+static ssize_t read_at(const struct segment_reader *r, int64_t offset, uint8_t *buffer, size_t len,
+                       struct error *err)
 {
-    *got = 0;
-    while (*got < len) {
-        ssize_t n = pread(r->fd, buffer + *got, len - *got, offset + (int64_t)*got);
+    size_t got = 0;
+    while (got < len) {
+        ssize_t n = pread(r->fd, buffer + got, len - got, offset + (int64_t)got);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0)
-            return error_errno(err, errno, "cannot read %s", r->path);
+        if (n < 0) {
+            error_errno(err, errno, "cannot read %s", r->path);
+            return -1;
+        }
         if (n == 0)
             break;
-        *got += (size_t)n;
+        got += (size_t)n;
     }
-    return OK;
+    return (ssize_t)got;
 }
 
 /* True when all is zero from offset to the end of the file. */
 static bool zeros_from(const struct segment_reader *r, int64_t offset)
 {
     uint8_t chunk[4096];
-    size_t got;
-    for (;; offset += (int64_t)got) {
-        if (read_at(r, offset, chunk, sizeof chunk, &got, NULL) != OK)
+    for (;;) {
+        ssize_t got = read_at(r, offset, chunk, sizeof chunk, NULL);
+        if (got < 0)
             return false;
-        for (size_t i = 0; i < got; i++)
+        for (ssize_t i = 0; i < got; i++)
             if (chunk[i])
                 return false;
-        if (got < sizeof chunk)
+        if (got < (ssize_t)sizeof chunk)
             return true;
+        offset += got;
     }
 }
 
@@ -132,12 +135,12 @@ static enum segment_verdict corrupt(struct segment_reader *r, int64_t offset, co
 static enum segment_verdict read_head(struct segment_reader *r, struct error *err)
 {
     uint8_t raw[SEGMENT_HEAD_BYTES];
-    size_t got;
-    if (read_at(r, 0, raw, sizeof raw, &got, err) != OK)
+    ssize_t got = read_at(r, 0, raw, sizeof raw, err);
+    if (got < 0)
         return SEGMENT_FAILED;
     if (got == 0)
         return SEGMENT_END;
-    if (got < sizeof raw || zeros_from(r, 0))
+    if (got < (ssize_t)sizeof raw || zeros_from(r, 0))
         return SEGMENT_TORN;
     struct segment_head head;
     if (segment_head_read(raw, &head) != OK)
@@ -197,12 +200,12 @@ enum segment_verdict segment_next(struct segment_reader *r, struct record_view *
         if (record_view(r->window + skip, left, &view) != RECORD_SHORT)
             return judge(r, out, err);
     }
-    size_t got;
     r->window_bytes = 0;
     r->window_offset = r->offset;
-    if (read_at(r, r->offset, r->window, sizeof r->window, &got, err) != OK)
+    ssize_t got = read_at(r, r->offset, r->window, sizeof r->window, err);
+    if (got < 0)
         return SEGMENT_FAILED;
-    r->window_bytes = got;
+    r->window_bytes = (size_t)got;
     return judge(r, out, err);
 }
 

@@ -231,17 +231,16 @@ static enum status reserve(int fd, int64_t bytes)
     return OK;
 }
 
-enum status segment_create(const char *dir, struct segment_name name, const struct uuid *source,
-                           int64_t reserve_bytes, int *out, struct error *err)
+enum status segment_create(const struct segment_new *n, int *out, struct error *err)
 {
     char path[SEGMENT_PATH_MAX];
-    enum status st = segment_path(dir, name, path, err);
+    enum status st = segment_path(n->dir, n->name, path, err);
     if (st != OK)
         return st;
     struct segment_head head = {
-        .name = name, .created_wall_ms = clock_wall_ms(), .source = *source};
+        .name = n->name, .created_wall_ms = clock_wall_ms(), .source = n->source};
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fd >= 0 && reserve(fd, SEGMENT_HEAD_BYTES + reserve_bytes) == OK &&
+    if (fd >= 0 && reserve(fd, SEGMENT_HEAD_BYTES + n->reserve_bytes) == OK &&
         write_head(fd, &head) == OK) {
         *out = fd;
         return OK;

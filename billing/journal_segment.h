@@ -35,10 +35,14 @@ enum status segment_path(const char *dir, struct segment_name name, char out[SEG
 /* Makes the folder with its parents (mode 0700) and reads, or makes, its identity. */
 enum status segment_folder(const char *dir, struct uuid *source, struct error *err);
 enum status segment_sync_folder(const char *dir, struct error *err);
-/* A new segment with its head written and reserve_bytes of disk set aside beyond it, not yet
- * durable. IO_FAILED: the file is gone again. */
-enum status segment_create(const char *dir, struct segment_name name, const struct uuid *source,
-                           int64_t reserve_bytes, int *fd, struct error *err);
+struct segment_new {
+    const char *dir;
+    struct segment_name name;
+    struct uuid source;
+    int64_t reserve_bytes; /* disk set aside beyond the head */
+};
+/* A new segment with its head written, not yet durable. IO_FAILED: the file is gone again. */
+enum status segment_create(const struct segment_new *segment, int *fd, struct error *err);
 
 enum segment_verdict {
     SEGMENT_RECORD,

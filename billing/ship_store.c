@@ -104,6 +104,7 @@ static const char batch_sql[] = "INSERT INTO shipping_batches (source, shard, ad
                                 " VALUES ($1::uuid, $2::int, $3::bigint, $4::bigint) RETURNING id";
 
 struct params {
+    struct pg *pg;
     char source[UUID_TEXT_SIZE], shard[16], batch[24], first[24], last[24];
 };
 
@@ -235,12 +236,12 @@ static enum status begin_batch(const struct ship_batch *b, struct pg *pg, struct
 }
 
 /* *rows (may be NULL) grows by the rows that came back. */
-static enum status step(struct pg *pg, const char *sql, int count, const struct params *p,
-                        int64_t *rows, struct error *err)
+static enum status step(const struct params *p, const char *sql, int count, int64_t *rows,
+                        struct error *err)
 {
     const char *const params[] = {p->batch, p->first, p->last, p->source, p->shard};
     struct pg_result *r;
-    enum status st = pg_query(pg, sql, count, params, &r, err);
+    enum status st = pg_query(p->pg, sql, count, params, &r, err);
     if (st != OK)
         return st;
     if (rows)
@@ -262,23 +263,23 @@ static enum status check_strangers(struct pg *pg, struct error *err)
     return st;
 }
 
-static enum status store_settles(struct pg *pg, const struct params *p, struct ship_counts *counts,
+static enum status store_settles(const struct params *p, struct ship_counts *counts,
                                  struct error *err)
 {
-    enum status st = step(pg, drop_repeats_sql, 1, p, &counts->conflicts, err);
+    enum status st = step(p, drop_repeats_sql, 1, &counts->conflicts, err);
     if (st == OK)
-        st = step(pg, drop_stored_sql, 3, p, &counts->conflicts, err);
+        st = step(p, drop_stored_sql, 3, &counts->conflicts, err);
     if (st == OK)
-        st = check_strangers(pg, err);
+        st = check_strangers(p->pg, err);
     if (st == OK)
-        st = step(pg, rate_sql, 0, p, NULL, err);
+        st = step(p, rate_sql, 0, NULL, err);
     if (st == OK)
-        st = step(pg, cost_conflicts_sql, 1, p, &counts->conflicts, err);
+        st = step(p, cost_conflicts_sql, 1, &counts->conflicts, err);
     if (st == OK)
-        st = step(pg, post_sql, 1, p, NULL, err);
+        st = step(p, post_sql, 1, NULL, err);
     if (st == OK)
-        st = step(pg, insert_sql, 1, p, &counts->events, err);
-    return st == OK ? step(pg, close_holds_sql, 3, p, NULL, err) : st;
+        st = step(p, insert_sql, 1, &counts->events, err);
+    return st == OK ? step(p, close_holds_sql, 3, NULL, err) : st;
 }
 
 static enum status move_cursor(const struct ship_batch *b, struct pg *pg, const struct params *p,
@@ -294,7 +295,7 @@ static enum status move_cursor(const struct ship_batch *b, struct pg *pg, const 
 static enum status store(struct ship_batch *b, struct pg *pg, struct ship_counts *counts,
                          struct error *err)
 {
-    struct params p;
+    struct params p = {.pg = pg};
     int64_t first, last;
     uuid_format(&b->source, p.source);
     snprintf(p.shard, sizeof p.shard, "%d", b->shard);
@@ -306,9 +307,9 @@ static enum status store(struct ship_batch *b, struct pg *pg, struct ship_counts
         if (st == OK)
             st = copy_records(b, pg, err);
         if (st == OK && b->settle_count)
-            st = store_settles(pg, &p, counts, err);
+            st = store_settles(&p, counts, err);
         if (st == OK && b->admit_count)
-            st = step(pg, open_holds_sql, 5, &p, NULL, err);
+            st = step(&p, open_holds_sql, 5, NULL, err);
     }
     return st == OK ? move_cursor(b, pg, &p, err) : st;
 }

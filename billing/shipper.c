@@ -185,12 +185,12 @@ static enum status enter_segment(struct shipper *s, struct shard *h, int64_t seq
 
 /* The first of the shard's segments, from `from` on, that has something left to ship. LIMITED:
  * none has. */
-static enum status place(struct shipper *s, struct shard *h, const struct segment_name *names,
-                         int count, struct error *err)
+static enum status place(struct shipper *s, struct shard *h, const struct segment_list *all,
+                         struct error *err)
 {
     h->placed = false;
-    for (int i = 0; i < count; i++) {
-        enum status st = enter_segment(s, h, names[i].seq, err);
+    for (size_t i = 0; i < all->count; i++) {
+        enum status st = enter_segment(s, h, all->items[i].seq, err);
         if (st != CONFLICT && st != LIMITED && st != NOT_FOUND)
             return st;
     }
@@ -327,41 +327,42 @@ static enum status ship_segment(struct shipper *s, struct shard *h, struct pg *p
 }
 
 static int64_t unshipped_bytes(const struct shipper *s, const struct shard *h,
-                               const struct segment_name *names, int count)
+                               const struct segment_list *all)
 {
     int64_t bytes = 0;
-    for (int i = 0; i < count; i++) {
+    for (size_t i = 0; i < all->count; i++) {
         char path[SEGMENT_PATH_MAX];
         struct stat st;
-        if (names[i].seq < h->at.seq || segment_path(s->dirs[h->dir], names[i], path, NULL) != OK ||
-            stat(path, &st) != 0)
+        if (all->items[i].seq < h->at.seq ||
+            segment_path(s->dirs[h->dir], all->items[i], path, NULL) != OK || stat(path, &st) != 0)
             continue;
-        int64_t done = names[i].seq == h->at.seq ? h->at.offset : SEGMENT_HEAD_BYTES;
+        int64_t done = all->items[i].seq == h->at.seq ? h->at.offset : SEGMENT_HEAD_BYTES;
         if (st.st_size > done)
             bytes += st.st_size - done;
     }
     return bytes;
 }
 
-/* names: the shard's segments, oldest first, listed before reading, so that the end of a segment
+/* all: the shard's segments, oldest first, listed before reading, so that the end of a segment
  * that has a newer one beside it is its end for good. */
 static enum status ship_shard(struct shipper *s, struct shard *h, struct pg *pg,
-                              const struct segment_name *names, int count, struct error *err)
+                              const struct segment_list *all, struct error *err)
 {
-    for (int i = 0; i < count; i++) {
-        bool newest = i + 1 == count;
+    for (size_t i = 0; i < all->count; i++) {
+        bool newest = i + 1 == all->count;
         enum status st = OK;
-        if (h->placed && names[i].seq < h->at.seq)
+        if (h->placed && all->items[i].seq < h->at.seq)
             continue;
         if (!h->placed) {
-            st = place(s, h, names + i, count - i, err);
+            struct segment_list rest = {all->items + i, all->count - i};
+            st = place(s, h, &rest, err);
             if (st != OK)
                 return st == LIMITED ? OK : st;
             i--; /* now reading at h->at */
             continue;
         }
-        if (names[i].seq > h->at.seq || !h->reader)
-            st = enter_segment(s, h, names[i].seq, err);
+        if (all->items[i].seq > h->at.seq || !h->reader)
+            st = enter_segment(s, h, all->items[i].seq, err);
         if (st == LIMITED || st == CONFLICT) /* no records in it */
             continue;
         if (st == OK)
@@ -392,20 +393,20 @@ static enum status oldest_needed(struct pg *pg, const struct shard *h, int64_t *
 /* Segments behind the cursor, except the newest keep_segments of them and any from the one on
  * that holds the ADMIT of an open request: a gateway's recovery needs to see it. */
 static enum status delete_shipped(struct shipper *s, struct shard *h, struct pg *pg,
-                                  const struct segment_name *names, int count, struct error *err)
+                                  const struct segment_list *all, struct error *err)
 {
-    int shipped = 0;
-    while (h->placed && shipped < count && names[shipped].seq < h->cursor.seq)
+    size_t shipped = 0, keep = (size_t)s->keep_segments;
+    while (h->placed && shipped < all->count && all->items[shipped].seq < h->cursor.seq)
         shipped++;
-    if (shipped <= s->keep_segments)
+    if (shipped <= keep)
         return OK;
     int64_t needed;
     enum status st = oldest_needed(pg, h, &needed, err);
     if (st != OK)
         return st;
-    for (int i = 0; i < shipped - s->keep_segments && names[i].seq < needed; i++) {
+    for (size_t i = 0; i < shipped - keep && all->items[i].seq < needed; i++) {
         char path[SEGMENT_PATH_MAX];
-        if (segment_path(s->dirs[h->dir], names[i], path, NULL) == OK && unlink(path) == 0)
+        if (segment_path(s->dirs[h->dir], all->items[i], path, NULL) == OK && unlink(path) == 0)
             s->status.segments_deleted_total++;
     }
     return OK;
@@ -417,14 +418,14 @@ static bool database_away(enum status st)
 }
 
 static enum status run_shard(struct shipper *s, struct shard *h, struct pg *pg,
-                             const struct segment_name *names, int count, struct error *err)
+                             const struct segment_list *all, struct error *err)
 {
     struct error why;
-    enum status st = ship_shard(s, h, pg, names, count, &why);
+    enum status st = ship_shard(s, h, pg, all, &why);
     if (st == CORRUPT) /* a second look: it may have been under way to the file */
-        st = ship_shard(s, h, pg, names, count, &why);
+        st = ship_shard(s, h, pg, all, &why);
     if (st == OK)
-        st = delete_shipped(s, h, pg, names, count, &why);
+        st = delete_shipped(s, h, pg, all, &why);
     if (st != OK) {
         /* After a failure the place is found again from the cursor in the database. */
         leave_segment(h);
@@ -435,7 +436,7 @@ static enum status run_shard(struct shipper *s, struct shard *h, struct pg *pg,
     h->stopped = st != OK;
     if (h->stopped)
         h->why = why;
-    s->status.behind_bytes += unshipped_bytes(s, h, names, count);
+    s->status.behind_bytes += unshipped_bytes(s, h, all);
     return OK;
 }
 
@@ -455,7 +456,7 @@ static enum status run_dir(struct shipper *s, int dir, struct pg *pg, struct err
         if (!h)
             st = error_set(err, NOMEM, "too many journal shards in %s", s->dirs[dir]);
         else
-            st = run_shard(s, h, pg, list.items + i, (int)n, err);
+            st = run_shard(s, h, pg, &(struct segment_list){list.items + i, n}, err);
     }
     segment_list_done(&list);
     return st;
