@@ -39,6 +39,8 @@ struct metrics {
         void *arg;
     } hooks[SCRAPE_HOOKS_MAX];
     int hook_count;
+    enum status (*render)(struct buf *out, void *arg);
+    void *render_arg;
 };
 
 const int64_t metrics_duration_us[] = {
@@ -261,6 +263,12 @@ void metrics_on_scrape(struct metrics *m, void (*fn)(void *arg), void *arg)
     pthread_mutex_unlock(&m->lock);
 }
 
+void metrics_on_render(struct metrics *m, enum status (*fn)(struct buf *out, void *arg), void *arg)
+{
+    m->render = fn;
+    m->render_arg = arg;
+}
+
 /* Exact in decimal as far as a double goes: scales are powers of ten. */
 static void add_number(struct buf *out, int64_t value, int64_t scale)
 {
@@ -337,5 +345,7 @@ enum status metrics_render(struct metrics *m, struct buf *out)
     for (struct family *f = m->first; f && st == OK; f = f->next)
         st = render_family(f, out);
     pthread_mutex_unlock(&m->lock);
+    if (st == OK && m->render)
+        st = m->render(out, m->render_arg);
     return st;
 }

@@ -52,6 +52,8 @@ int64_t metric_value(const struct metric *m); /* the sum; of a histogram: the ob
 
 /* Called at the start of each scrape, on its thread, to bring gauges up to date. 16 at most. */
 void metrics_on_scrape(struct metrics *m, void (*fn)(void *arg), void *arg);
+/* Appends text that is rendered elsewhere, behind the series; one a registry. */
+void metrics_on_render(struct metrics *m, enum status (*fn)(struct buf *out, void *arg), void *arg);
 /* The text exposition format 0.0.4. NOMEM, LIMITED: what fits is in out. */
 enum status metrics_render(struct metrics *m, struct buf *out);
 
