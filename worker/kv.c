@@ -8,7 +8,7 @@ struct kv {
     int total, free_count;
     int32_t *free_list; /* a stack: blocks used last are taken first, warm in the caches */
     uint32_t *refs;
-    float *rows; /* [block][layer][position][row_floats] */
+    float *rows; /* [layer][block][position][row_floats]: a layer reads what lies together */
     size_t bytes;
 };
 
@@ -37,6 +37,8 @@ enum status kv_new(const struct kv_shape *shape, int blocks, struct kv **out, st
     void *rows = mmap(NULL, kv->bytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     kv->rows = rows == MAP_FAILED ? NULL : rows;
+    if (kv->rows)
+        madvise(rows, kv->bytes, MADV_HUGEPAGE);
     if (!kv->free_list || !kv->refs || !kv->rows) {
         kv_free(kv);
         return error_set(err, NOMEM, "out of memory for a KV cache of %d blocks", blocks);
@@ -115,7 +117,7 @@ float *kv_row(const struct kv *kv, int layer, int32_t block, int position)
 {
     assert(block >= 0 && block < kv->total && layer >= 0 && layer < kv->shape.layers &&
            position >= 0 && position < KV_BLOCK_TOKENS);
-    size_t row = ((size_t)block * (size_t)kv->shape.layers + (size_t)layer) * KV_BLOCK_TOKENS +
+    size_t row = ((size_t)layer * (size_t)kv->total + (size_t)block) * KV_BLOCK_TOKENS +
                  (size_t)position;
     return kv->rows + row * (size_t)kv->shape.row_floats;
 }

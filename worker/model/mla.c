@@ -81,7 +81,7 @@ static void attend_row(const struct pass *p, int index, int row, int head, int h
         .query_stride = (size_t)m->key_floats,
         .query_count = heads,
         .cache = kv_row(p->kv, index, 0, 0),
-        .block_stride = (size_t)m->config.layers * KV_BLOCK_TOKENS * (size_t)m->key_floats,
+        .block_stride = KV_BLOCK_TOKENS * (size_t)m->key_floats,
         .row_stride = (size_t)m->key_floats,
         .blocks = r->blocks,
         .tokens = r->position + 1,

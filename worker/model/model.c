@@ -1,6 +1,7 @@
 #include "worker/model/model.h"
 
 #include <assert.h>
+#include <math.h>
 #include <unistd.h>
 
 #include "worker/model/pass.h"
@@ -100,32 +101,44 @@ void model_kv_shape(const struct model *m, struct kv_shape *out)
     *out = (struct kv_shape){m->config.layers, m->key_floats};
 }
 
-static void add_work(const struct matrix *w, int times, int64_t *bytes, int64_t *work)
+/* Of `times` rows, of which this share reads the weights anew. */
+static void add_work(struct model_work *work, const struct matrix *w, double times, double reads)
 {
     if (!w->data)
         return;
-    int64_t scales = w->scales ? (int64_t)w->panels * w->segments * 64 : 0;
-    *bytes += ((int64_t)w->panels * (int64_t)w->panel_bytes + scales) * times;
-    *work += (int64_t)w->rows * w->cols * times;
+    double scales = w->scales ? (double)w->panels * w->segments * 64 : 0;
+    work->bytes_per_step += ((double)w->panels * (double)w->panel_bytes + scales) * reads;
+    work->multiply_adds_per_row += (double)w->rows * w->cols * times;
 }
 
-void model_work_per_token(const struct model *m, int64_t *bytes, int64_t *multiply_adds)
+static void add_layer(struct model_work *work, const struct model *m, const struct layer *l,
+                      int rows)
 {
-    *bytes = *multiply_adds = 0;
-    for (int i = 0; i < m->config.layers; i++) {
-        const struct layer *l = &m->layers[i];
-        const struct matrix *each[] = {&l->mla.down, &l->mla.query,     &l->mla.out,
-                                       &l->router,   &l->dense.gate_up, &l->dense.down};
-        for (size_t j = 0; j < sizeof each / sizeof *each; j++)
-            add_work(each[j], 1, bytes, multiply_adds);
-        add_work(&l->mla.key[0], m->config.heads, bytes, multiply_adds);
-        add_work(&l->mla.value[0], m->config.heads, bytes, multiply_adds);
-        if (l->experts) {
-            add_work(&l->experts[0].gate_up, m->config.moe.chosen, bytes, multiply_adds);
-            add_work(&l->experts[0].down, m->config.moe.chosen, bytes, multiply_adds);
-        }
-    }
-    add_work(&m->head, 1, bytes, multiply_adds);
+    const struct moe_config *c = &m->config.moe;
+    const struct matrix *each[] = {&l->mla.down, &l->mla.query,     &l->mla.out,
+                                   &l->router,   &l->dense.gate_up, &l->dense.down};
+    for (size_t j = 0; j < sizeof each / sizeof *each; j++)
+        add_work(work, each[j], 1, 1);
+    add_work(work, &l->mla.key[0], m->config.heads, m->config.heads);
+    add_work(work, &l->mla.value[0], m->config.heads, m->config.heads);
+    if (!l->experts)
+        return;
+    double touched = c->experts * (1 - pow(1 - (double)c->chosen / c->experts, rows));
+    add_work(work, &l->experts[0].gate_up, c->chosen, touched);
+    add_work(work, &l->experts[0].down, c->chosen, touched);
+}
+
+void model_work(const struct model *m, int rows, int context, struct model_work *out)
+{
+    struct model_work work = {0};
+    for (int i = 0; i < m->config.layers; i++)
+        add_layer(&work, m, &m->layers[i], rows);
+    add_work(&work, &m->head, 1, 1);
+    double cached = (double)m->config.layers * context;
+    work.bytes_per_step += rows * cached * m->key_floats * (double)sizeof(float);
+    work.multiply_adds_per_row +=
+        cached * m->config.heads * (m->key_floats + m->config.mla.kv_rank);
+    *out = work;
 }
 
 enum status model_reserve(struct model *m, int rows, struct error *err)

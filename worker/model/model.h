@@ -35,9 +35,13 @@ uint32_t model_context_tokens(const struct model *m);
 uint32_t model_vocab_size(const struct model *m);
 const char *model_kernels(const struct model *m);
 int model_threads(const struct model *m);
-/* Bytes of weights that one token at batch 1 reads, and multiply-adds that it takes (without
- * attention over the cache). */
-void model_work_per_token(const struct model *m, int64_t *bytes, int64_t *multiply_adds);
+/* What a step of that many rows costs at the least, each row attending to `context` tokens: for
+ * measurements. The experts are taken to be chosen at random. */
+struct model_work {
+    double bytes_per_step; /* of weights and cache */
+    double multiply_adds_per_row;
+};
+void model_work(const struct model *m, int rows, int context, struct model_work *out);
 /* What a cache for this model must look like; blocks is the caller's. */
 void model_kv_shape(const struct model *m, struct kv_shape *out);
 

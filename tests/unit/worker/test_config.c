@@ -1,0 +1,166 @@
+/* What a wrong folder is told: one line that names the file and the field or tensor. */
+#include "worker/model/config.h"
+
+#include <unistd.h>
+
+#include "tests/unit/check.h"
+#include "worker/model/model.h"
+
+enum { CONFIG_MAX = 8192 };
+
+static char folder[] = "/tmp/model-XXXXXX";
+static char demo[CONFIG_MAX];
+
+static size_t slurp(const char *path, char *out, size_t size)
+{
+    FILE *f = fopen(path, "rbe");
+    CHECK_FATAL(f != NULL);
+    size_t n = fread(out, 1, size - 1, f);
+    fclose(f);
+    out[n] = '\0';
+    return n;
+}
+
+static void spit(const char *name, const char *data, size_t bytes)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "wbe");
+    CHECK_FATAL(f && fwrite(data, 1, bytes, f) == bytes);
+    fclose(f);
+}
+
+/* The demo's config.json with one piece of text replaced. */
+static void put_config(const char *from, const char *to)
+{
+    char changed[CONFIG_MAX + 256];
+    const char *at = strstr(demo, from);
+    CHECK_FATAL(at != NULL);
+    snprintf(changed, sizeof changed, "%.*s%s%s", (int)(at - demo), demo, to, at + strlen(from));
+    spit("config.json", changed, strlen(changed));
+}
+
+static const struct {
+    const char *from, *to, *complaint;
+} wrong[] = {
+    {"\"DeepseekV3ForCausalLM\"", "\"GPT9\"", "architectures names GPT9"},
+    {"\"architectures\"", "\"architecture\"", "architectures names no architecture"},
+    {"\"hidden_size\": 256", "\"hidden_size\": \"256\"", "hidden_size is not a whole number"},
+    {"\"hidden_size\": 256", "\"hidden_size\": 250", "hidden_size is 250; only multiples of 16"},
+    {"\"hidden_size\": 256", "\"hidden_size\": 1e30", "hidden_size is not"},
+    {"\"hidden_size\": 256", "\"hidden_size\": -256", "hidden_size is not"},
+    {"\"hidden_size\"", "\"hidden\"", "hidden_size is missing"},
+    {"\"vocab_size\": 1024", "\"vocab_size\": 0", "vocab_size is not"},
+    {"\"num_hidden_layers\": 6", "\"num_hidden_layers\": 99999", "num_hidden_layers is not"},
+    {"\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\"", "hidden_act is gelu"},
+    {"\"attention_bias\": false", "\"attention_bias\": true", "attention_bias is true"},
+    {"\"sigmoid\"", "\"softmax\"", "scoring_func is softmax"},
+    {"\"noaux_tc\"", "\"greedy\"", "topk_method is greedy"},
+    {"\"n_group\": 4", "\"n_group\": 5", "n_group does not divide"},
+    {"\"topk_group\": 2", "\"topk_group\": 5", "topk_group is more"},
+    {"\"num_experts_per_tok\": 4", "\"num_experts_per_tok\": 9", "num_experts_per_tok is more"},
+    {"\"rope_interleave\": true", "\"rope_interleave\": false", "rope_interleave is false"},
+    {"\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"linear\"}", "rope_scaling.type"},
+    {"\"rope_scaling\": null", "\"rope_scaling\": 7", "rope_scaling is not an object"},
+    {"\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"yarn\"}",
+     "rope_scaling.factor is missing"},
+    {"\"fmt\": \"e4m3\"", "\"fmt\": \"e5m2\"", "quantization_config.fmt is e5m2"},
+    {"\"quant_method\": \"fp8\"", "\"quant_method\": \"awq\"",
+     "quantization_config.quant_method is awq"},
+    {"128,\n      128", "128", "quantization_config.weight_block_size"},
+    {"\"rms_norm_eps\": 1e-06", "\"rms_norm_eps\": null", "rms_norm_eps is missing"},
+    {"\"rope_theta\": 10000.0", "\"rope_theta\": 0", "rope_theta is not"},
+};
+
+static void test_config(void)
+{
+    struct model_config c;
+    struct error err = {""};
+    CHECK(model_config_load("models/demo", &c, &err) == OK);
+    CHECK(c.hidden == 256 && c.mla.kv_rank == 64 && c.moe.experts == 16 && c.block_rows == 128);
+    CHECK(!model_config_is_moe(&c, 0) && model_config_is_moe(&c, 1));
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        put_config(wrong[i].from, wrong[i].to);
+        CHECK(model_config_load(folder, &c, &err) == INVALID);
+        if (!strstr(err.text, wrong[i].complaint))
+            fprintf(stderr, "%s\n", err.text);
+        CHECK(strstr(err.text, wrong[i].complaint) && strstr(err.text, "config.json: "));
+        CHECK(strchr(err.text, '\n') == NULL);
+    }
+    CHECK(model_config_load("/nowhere", &c, &err) != OK);
+    CHECK(strstr(err.text, "/nowhere/config.json") != NULL);
+}
+
+static char *weights;
+static size_t weight_bytes;
+
+static void check_load(const char *complaint)
+{
+    struct model *m = NULL;
+    struct error err = {""};
+    CHECK(model_load(folder, NULL, &m, &err) == INVALID && !m);
+    if (!strstr(err.text, complaint))
+        fprintf(stderr, "%s\n", err.text);
+    CHECK(strstr(err.text, complaint) && strstr(err.text, "model.safetensors: "));
+    model_free(m);
+}
+
+/* The demo's weights with the first of some text in their header replaced, at the same length. */
+static void put_weights(const char *from, const char *to)
+{
+    CHECK_FATAL(strlen(from) == strlen(to));
+    char *at = memmem(weights, weight_bytes, from, strlen(from));
+    CHECK_FATAL(at != NULL);
+    memcpy(at, to, strlen(to));
+    spit("model.safetensors", weights, weight_bytes);
+    memcpy(at, from, strlen(from));
+}
+
+static void test_weights(void)
+{
+    weights = malloc(16 << 20);
+    CHECK_FATAL(weights != NULL);
+    weight_bytes = slurp("models/demo/model.safetensors", weights, 16 << 20);
+    spit("config.json", demo, strlen(demo));
+    put_weights("model.norm.weight", "model.gone.weight");
+    check_load("tensor model.norm.weight: missing");
+    put_weights("3.mlp.experts.7.up_proj.weight\"", "3.mlp.experts.7.op_proj.weight\"");
+    check_load("tensor model.layers.3.mlp.experts.7.up_proj.weight: missing");
+    put_weights("2.self_attn.o_proj.weight_scale_inv", "2.self_attn.o_proj.weight_scale_imv");
+    check_load("tensor model.layers.2.self_attn.o_proj.weight_scale_inv: missing");
+    put_weights("\"BF16\",\"shape\":[1024,256]", "\"BF16\",\"shape\":[1024,265]");
+    check_load("tensor lm_head.weight: its shape");
+    put_weights("\"BF16\",\"shape\":[1024,256]", "\"BF16\",\"shape\":[256,1024]");
+    check_load("tensor lm_head.weight: has shape [256, 1024], config.json makes it [1024, 256]");
+    put_weights("\"F8_E4M3\"", "\"F8_E5M2\"");
+    check_load("its dtype is not one of F32, F16, BF16, F8_E4M3");
+    weights[weight_bytes - 1] = 0x7f; /* a NaN */
+    spit("model.safetensors", weights, weight_bytes);
+    struct model *m = NULL;
+    struct error err = {""};
+    CHECK(model_load(folder, NULL, &m, &err) == OK); /* in the layer that is not used */
+    model_free(m);
+    spit("model.safetensors", weights, weight_bytes - 1);
+    check_load("the file has");
+    free(weights);
+}
+
+static void clean_up(void)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    unlink(path);
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    unlink(path);
+    rmdir(folder);
+}
+
+int main(void)
+{
+    CHECK_FATAL(mkdtemp(folder) != NULL);
+    slurp("models/demo/config.json", demo, sizeof demo);
+    test_config();
+    test_weights();
+    clean_up();
+    return check_done();
+}
