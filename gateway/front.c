@@ -226,7 +226,7 @@ static void fill_context(struct request *r, const struct key_record *key)
     memcpy(c->currency, key->currency, sizeof c->currency);
     snprintf(c->model, sizeof c->model, "%s", r->chat.model);
     r->answer = (struct chat_answer){.id_text = r->id_text,
-                                     .model = r->chat.model,
+                                     .model = c->model,
                                      .created_s = c->admitted_wall_ms / 1000,
                                      .include_usage = r->chat.include_usage};
 }

@@ -7,7 +7,6 @@ from stack import BUILD, MODEL, ROOT, SKIP, Stack, check, check_equal, done, wai
 
 CLIENTS = os.path.join(ROOT, "build", "clients")
 try:
-    import httpx
     import openai
 except ImportError:
     print("skipped: the openai package is not installed (tests/flow/clients.sh installs it)")
@@ -18,7 +17,7 @@ USER = [{"role": "user", "content": "What is 1234 + 5678?"}]
 
 def client(s, key, **more):
     return openai.OpenAI(base_url=s.url, api_key=key, timeout=60,
-                         http_client=httpx.Client(verify=s.tls()), **more)
+                         http_client=openai.DefaultHttpxClient(verify=s.tls()), **more)
 
 
 def plain(c):
