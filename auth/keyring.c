@@ -25,7 +25,7 @@ struct entry {
     struct entry *newer, *older; /* by last use */
     struct keyring *keyring;
     uint8_t hash[SHA256_BYTES];
-    int64_t checked_ms; /* when the stores were last asked */
+    int64_t checked_ms; /* when the stores were last asked: what they say is as of then */
     bool known;         /* record or absent is set */
     bool absent;        /* no such key */
     bool asking, asked_again;
@@ -243,7 +243,6 @@ static void settle(struct entry *e, enum status st)
     }
     e->asked_again = false;
     e->known = st == OK;
-    e->checked_ms = loop_now_ms(k->loop);
     answer(e, st == OK ? judge(e) : UNAVAILABLE);
     /* Who asked from inside a callback while the answer was not kept waits for the next one. */
     if (e->first)
@@ -314,6 +313,7 @@ static void ask_redis(struct entry *e)
     to_hex(e->hash, hex);
     snprintf(name, sizeof name, PUBLISH_PREFIX "%s", hex);
     e->asking = true;
+    e->checked_ms = loop_now_ms(e->keyring->loop);
     redis_command(e->keyring->redis, on_copy, e, 2, (const char *const[]){"GET", name}, NULL);
 }
 

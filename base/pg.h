@@ -55,7 +55,8 @@ typedef void pg_fn(enum status st, const struct pg_result *result, void *arg);
 struct pg_async *pg_async_new(struct loop *loop, const char *url, int queue_max,
                               int64_t query_timeout_ms, struct error *err);
 void pg_async_free(struct pg_async *pg); /* callbacks get CLOSED; NULL is fine */
-/* Calls fn exactly once, never before returning. The params are copied. */
+/* Calls fn exactly once, before returning only when memory is out (UNAVAILABLE). The params are
+ * copied. */
 void pg_async_query(struct pg_async *pg, const char *sql, int count, const char *const *params,
                     pg_fn *fn, void *arg);
 

@@ -361,8 +361,10 @@ void pg_async_query(struct pg_async *pg, const char *sql, int count, const char 
 {
     assert(count <= PG_PARAMS_MAX);
     struct query *q = copy_query(sql, count, params);
-    if (!q)
-        abort(); /* the caller is owed a callback, and there is no memory to keep the debt */
+    if (!q) {
+        fn(UNAVAILABLE, NULL, arg);
+        return;
+    }
     q->fn = fn;
     q->arg = arg;
     q->deadline_ms = loop_now_ms(pg->loop) + pg->query_timeout_ms;

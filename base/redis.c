@@ -535,6 +535,7 @@ static void enqueue(struct redis *r, struct command *c, size_t bytes_before, enu
     }
 }
 
+/* NULL: memory is out, the spare ones too, and fn has been told. */
 static struct command *new_command(struct redis *r, redis_fn *fn, void *arg)
 {
     struct command *c = r->spare;
@@ -544,8 +545,11 @@ static struct command *new_command(struct redis *r, redis_fn *fn, void *arg)
     } else {
         c = malloc(sizeof *c);
     }
-    if (!c)
-        abort(); /* the caller is owed a callback, and there is no memory to keep the debt */
+    if (!c) {
+        if (fn)
+            fn(UNAVAILABLE, NULL, arg);
+        return NULL;
+    }
     *c = (struct command){.fn = fn, .arg = arg};
     return c;
 }
@@ -555,6 +559,8 @@ void redis_command(struct redis *r, redis_fn *fn, void *arg, int argc, const cha
 {
     assert(!r->channel && argc > 0);
     struct command *c = new_command(r, fn, arg);
+    if (!c)
+        return;
     if (r->state == REDIS_BROKEN) {
         refuse(r, c);
         return;
@@ -586,6 +592,8 @@ void redis_eval(struct redis *r, const struct redis_script *s, int keys, int arg
 {
     assert(!r->channel && keys <= argc);
     struct command *c = new_command(r, fn, arg);
+    if (!c)
+        return;
     if (r->state == REDIS_BROKEN) {
         refuse(r, c);
         return;

@@ -44,7 +44,7 @@ struct redis_options {
 struct redis *redis_new(struct loop *loop, const struct redis_options *options, struct error *err);
 void redis_free(struct redis *r); /* callbacks get CLOSED first; NULL is fine */
 enum redis_state redis_state(const struct redis *r);
-/* Calls fn exactly once, never before returning. */
+/* Calls fn exactly once, before returning only when memory is out (UNAVAILABLE). */
 void redis_command(struct redis *r, redis_fn *fn, void *arg, int argc, const char *const *argv,
                    const size_t *lens);
 /* EVALSHA with the fallback on NOSCRIPT: sends the text again, once. */
