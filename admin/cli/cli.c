@@ -6,7 +6,6 @@
 
 #include "base/config.h"
 
-
 enum { TIMEOUT_MS = 5000, OUTPUT_MAX = 256 << 20, EXIT_REFUSED = 1, EXIT_BAD_CALL = 2 };
 
 static const char *const level_names[] = {"debug", "info", "warn", "error", NULL};

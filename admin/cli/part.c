@@ -88,9 +88,13 @@ enum status part_start(struct part *p, int64_t now_ms, struct error *err)
 bool part_probe(struct part *p, int64_t now_ms)
 {
     struct probe_answer answer;
-    if (probe_get(&p->probe, "/readyz", PROBE_TIMEOUT_MS, &answer, NULL) != OK ||
-        answer.status != 200)
+    struct error err;
+    enum status st = probe_get(&p->probe, "/readyz", PROBE_TIMEOUT_MS, &answer, &err);
+    if (st != OK || answer.status != 200) {
+        snprintf(p->why, sizeof p->why, "%.199s", st == OK ? answer.body : err.text);
+        p->why[strcspn(p->why, "\n")] = 0;
         return false;
+    }
     if (p->state == PART_STARTING)
         set_state(p, PART_READY, now_ms);
     return true;

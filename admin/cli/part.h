@@ -27,6 +27,7 @@ struct part {
     char log_path[4096];
     int64_t log_start;    /* bytes of the log before this run */
     struct address probe; /* of its admin listener */
+    char why[200];        /* it was not ready when last asked, in its own words */
     enum part_state state;
     pid_t pid;              /* 0: none */
     int64_t since_ms;       /* monotonic: of the state */

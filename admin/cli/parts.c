@@ -29,7 +29,7 @@ enum status parts_program(const char *name, char *out, size_t size, struct error
 static const char *default_listen(const char *name)
 {
     static const char *const defaults[][2] = {
-        {"gateway", "127.0.0.1:9464"}, {"billing", "127.0.0.1:9466"}, {"admin", "127.0.0.1:9467"}};
+        {"gateway", "127.0.0.1:9464"}, {"billing", "127.0.0.1:9466"}, {"admin", "127.0.0.1:9404"}};
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++)
         if (strcmp(defaults[i][0], name) == 0)
             return defaults[i][1];

@@ -17,13 +17,15 @@
 #include "admin/cli/groups.h"
 #include "admin/cli/part.h"
 #include "admin/cli/parts.h"
+#include "auth/migrate.h"
 #include "base/clock.h"
 #include "base/log.h"
 
 enum {
-    TURN_MS = 100,             /* while something starts or pauses */
-    QUIET_TURN_MS = 1000,      /* else */
-    START_TIMEOUT_MS = 600000, /* mapping a large model takes minutes */
+    TURN_MS = 100,        /* while something starts or pauses */
+    QUIET_TURN_MS = 1000, /* else */
+    START_TIMEOUT_MS = 60000,
+    WORKER_TIMEOUT_MS = 600000, /* reading a large model takes minutes */
     START_NOTICE_MS = 10000,
     END_GRACE_MS = 60000, /* behind the time that a part may take to drain */
     LOOP_ENDS = 5,        /* ends in a row that are called a crash loop */
@@ -186,7 +188,8 @@ static enum status not_ready(struct up *u, const struct part *p, const char *why
 {
     if (p->state == PART_STARTING)
         part_print_log(p, LOG_LINES);
-    return error_set(&u->c->err, UNAVAILABLE, "%s %s; its log: %s", p->name, why, p->log_path);
+    return error_set(&u->c->err, UNAVAILABLE, "%s %s (%s); its log: %s", p->name, why,
+                     *p->why ? p->why : "no answer", p->log_path);
 }
 
 /* The first start: an end before it was ready is a fault to be mended by a person. */
@@ -203,10 +206,10 @@ static enum status bring_up(struct up *u, struct part *p)
             log_info("%s is ready after %lld ms", p->name, (long long)(now - start));
             return OK;
         }
-        if (now - start > START_TIMEOUT_MS)
-            return not_ready(u, p, "was not ready within 10 minutes");
+        if (now - start > (strcmp(p->name, "worker") == 0 ? WORKER_TIMEOUT_MS : START_TIMEOUT_MS))
+            return not_ready(u, p, "did not become ready in time");
         if (now > notice) {
-            log_info("%s is not ready yet, waiting (log: %s)", p->name, p->log_path);
+            log_info("%s is not ready yet, waiting: %s (log: %s)", p->name, p->why, p->log_path);
             notice = now + START_NOTICE_MS;
         }
     }
@@ -271,6 +274,23 @@ static void end_all(struct up *u)
     end_parts(u, worker, 1);
 }
 
+/* What no part can do without; said here, where it is clearer than in four logs. */
+static enum status check_servers(struct cli *c)
+{
+    enum status st = cli_need_pg(c);
+    if (st == OK)
+        st = migrate_check(c->pg, &c->err);
+    if (st == UNAVAILABLE && c->pg)
+        error_prefix(&c->err, "run 'tollgate migrate' first");
+    if (st == OK)
+        st = cli_need_redis(c);
+    pg_free(c->pg);
+    redis_sync_free(c->redis);
+    c->pg = NULL;
+    c->redis = NULL;
+    return st;
+}
+
 static enum status run_up(struct cli *c)
 {
     struct up *u = calloc(1, sizeof *u);
@@ -279,6 +299,8 @@ static enum status run_up(struct cli *c)
     u->c = c;
     log_init("up", (enum log_level)c->settings.log_level);
     enum status st = prepare(u);
+    if (st == OK)
+        st = check_servers(c);
     if (st == OK)
         st = lock_state(u);
     if (st == OK) {
