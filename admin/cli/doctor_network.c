@@ -33,7 +33,8 @@ static void check_port(struct doctor *d, const char *section)
     } else {
         snprintf(detail, sizeof detail, "%s", err.text);
         doctor_find(d, FINDING_FAIL, check, detail,
-                    "stop the program that has it (ss -ltnp shows it) or change [..] listen");
+                    "stop the program that has it (ss -ltnp shows which), or choose another "
+                    "listen in that section");
     }
 }
 
