@@ -123,17 +123,17 @@ servers_redis_start() {
 servers_end() {
     local pid=$1 signal=$2 i
     [ -n "$pid" ] || return 0
-    kill -CONT "$pid" 2>/dev/null
+    kill -CONT "$pid" 2>/dev/null || return 0
     kill -"$signal" "$pid" 2>/dev/null || return 0
     for ((i = 0; i < 100; i++)); do
         if ! kill -0 "$pid" 2>/dev/null || [ "$(ps -o stat= -p "$pid" 2>/dev/null | cut -c1)" = Z ]; then
-            wait "$pid" 2>/dev/null
+            wait "$pid" 2>/dev/null || true
             return 0
         fi
         sleep 0.1
     done
-    kill -KILL "$pid" 2>/dev/null
-    wait "$pid" 2>/dev/null
+    kill -KILL "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
     return 0
 }
 
