@@ -55,7 +55,7 @@ static double measure_reads(struct pool *pool, const float *data, size_t total_b
     double best = 0;
     for (int i = 0; i < 5; i++) {
         int64_t start = clock_mono_us();
-        pool_run(pool, read_member, &r);
+        pool_run(pool, false, read_member, &r);
         double rate =
             (double)r.bytes * threads * r.rounds * 1e6 / (double)(clock_mono_us() - start);
         best = rate > best ? rate : best;
@@ -127,7 +127,7 @@ static double measure_arithmetic(struct pool *pool)
     double best = 0;
     for (int i = 0; i < 5; i++) {
         int64_t start = clock_mono_us();
-        pool_run(pool, multiply_member, &r);
+        pool_run(pool, false, multiply_member, &r);
         double rate = (double)r.lanes * MULTIPLY_ROUNDS * CHAINS * pool_threads(pool) * 1e6 /
                       (double)(clock_mono_us() - start);
         best = rate > best ? rate : best;

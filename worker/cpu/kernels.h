@@ -9,12 +9,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum weight_type { WEIGHT_F32, WEIGHT_BF16, WEIGHT_F16, WEIGHT_F8 };
+enum weight_type { WEIGHT_F32, WEIGHT_BF16, WEIGHT_F16, WEIGHT_F8, WEIGHT_BF16_SCALED };
 
 /*
  * Weights [rows][cols], packed in panels of 16 rows so that a vector lane is one output:
  *   F32, F16, F8   [panel][col][16]
- *   BF16           [panel][col / 2][16][2]: one 32-bit load holds two columns of a row
+ *   BF16 (SCALED)  [panel][col / 2][16][2]: one 32-bit load holds two columns of a row
  * With scales, weight (row, col) is its stored value x scales[panel][col / segment][row % 16].
  */
 struct matrix {
@@ -25,7 +25,7 @@ struct matrix {
     int segments;
     size_t panel_bytes;
     uint8_t *data;
-    float *scales; /* of F8; the other types have none */
+    float *scales; /* of F8 and BF16_SCALED; the other types have none */
 };
 
 /* Rows of input: number i is at data + (index ? index[i] : i) * stride. */

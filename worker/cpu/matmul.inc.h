@@ -25,6 +25,7 @@ INLINE void load_pair(enum weight_type type, const uint8_t *panel, int col, f32x
         *b = vec_load((const float *)panel + (size_t)col * 16 + 16);
         break;
     case WEIGHT_BF16:
+    case WEIGHT_BF16_SCALED:
         vec_load_bf16(panel + (size_t)col * 32, a, b);
         break;
     case WEIGHT_F16:
@@ -77,12 +78,12 @@ INLINE void add_columns(const struct matrix *w, int panel, const struct place *a
     }
 }
 
-/* FP8 has scales, the other types have none. */
+/* The scaled types sum up each segment by itself. */
 INLINE void tile(const struct matrix *w, int panel, const struct place *at, const int R,
                  const int P, const enum weight_type type)
 {
     f32x16 total[8 * PANEL_GROUP], sum[8 * PANEL_GROUP];
-    if (type != WEIGHT_F8) {
+    if (type != WEIGHT_F8 && type != WEIGHT_BF16_SCALED) {
         add_columns(w, panel, at, 0, w->cols, total, R, P, type);
     } else {
 #pragma GCC unroll 32
@@ -126,6 +127,7 @@ TILES_OF(F32)
 TILES_OF(BF16)
 TILES_OF(F16)
 TILES_OF(F8)
+TILES_OF(BF16_SCALED)
 
 typedef void (*tile_function)(const struct matrix *w, int panel, const struct place *at);
 
@@ -150,7 +152,7 @@ static void matmul(const struct matrix *w, int begin, int end, const struct inpu
                    float *out, size_t out_stride)
 {
     static const struct tiles tiles[] = {TILES_ROW(F32), TILES_ROW(BF16), TILES_ROW(F16),
-                                         TILES_ROW(F8)};
+                                         TILES_ROW(F8), TILES_ROW(BF16_SCALED)};
     const struct tiles *t = &tiles[w->type];
     for (int group = begin; group < end; group += PANEL_GROUP) {
         int stop = group + PANEL_GROUP < end ? group + PANEL_GROUP : end;

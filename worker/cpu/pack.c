@@ -66,9 +66,9 @@ void *store_alloc(struct store *s, size_t bytes)
     return at;
 }
 
-static enum weight_type type_of(enum dtype dtype)
+static enum weight_type type_of(const struct source *src)
 {
-    switch (dtype) {
+    switch (src->weight->dtype) {
     case DTYPE_F32:
         return WEIGHT_F32;
     case DTYPE_F16:
@@ -76,7 +76,7 @@ static enum weight_type type_of(enum dtype dtype)
     case DTYPE_BF16:
         return WEIGHT_BF16;
     case DTYPE_F8_E4M3:
-        return WEIGHT_F8;
+        return src->widen ? WEIGHT_BF16_SCALED : WEIGHT_F8;
     case DTYPE_OTHER:
         break;
     }
@@ -84,14 +84,19 @@ static enum weight_type type_of(enum dtype dtype)
     return WEIGHT_F32;
 }
 
+static size_t bytes_of(enum weight_type type)
+{
+    return type == WEIGHT_F32 ? 4 : type == WEIGHT_F8 ? 1 : 2;
+}
+
 enum status pack_begin(struct store *s, struct matrix *m, const struct source *like, int rows,
                        int cols, int segment, struct error *err)
 {
     assert(rows > 0 && cols > 0 && cols % 2 == 0);
     assert((like->weight->dtype == DTYPE_F8_E4M3) == (like->scale != NULL));
-    struct matrix made = {.type = type_of(like->weight->dtype), .rows = rows, .cols = cols};
+    struct matrix made = {.type = type_of(like), .rows = rows, .cols = cols};
     made.panels = (rows + 15) / 16;
-    made.panel_bytes = (size_t)cols * 16 * dtype_bytes(like->weight->dtype);
+    made.panel_bytes = (size_t)cols * 16 * bytes_of(made.type);
     made.segment = like->scale && segment < cols ? segment : cols;
     assert(made.segment % 2 == 0);
     made.segments = (cols + made.segment - 1) / made.segment;
@@ -102,6 +107,19 @@ enum status pack_begin(struct store *s, struct matrix *m, const struct source *l
         return error_set(err, NOMEM, "out of memory for weights");
     *m = made;
     return OK;
+}
+
+/* An e4m3 value as bfloat16, which holds all of them exactly. */
+static uint16_t widen_f8(uint8_t b)
+{
+    unsigned sign = (b & 0x80u) << 8, exponent = b >> 3 & 15u, fraction = b & 7u;
+    if (exponent)
+        return (uint16_t)(sign | (exponent + 120) << 7 | fraction << 4);
+    if (!fraction)
+        return (uint16_t)sign;
+    /* Subnormal: fraction x 2^-9. */
+    unsigned top = fraction >= 4 ? 2 : fraction >= 2 ? 1 : 0;
+    return (uint16_t)(sign | (118 + top) << 7 | ((fraction << (7 - top)) & 0x7f));
 }
 
 /* One row of m from n elements that lie `step` bytes apart. */
@@ -130,6 +148,15 @@ static bool pack_line(struct matrix *m, int row, const uint8_t *from, size_t ste
             panel[k * 16 + lane] = b;
         }
         return true;
+    case WEIGHT_BF16_SCALED:
+        for (size_t k = 0; k < n; k++) {
+            uint8_t b = from[k * step];
+            uint16_t wide = widen_f8(b);
+            if ((b & 0x7f) == 0x7f)
+                return false;
+            memcpy(panel + ((k / 2 * 16 + lane) * 2 + k % 2) * 2, &wide, 2);
+        }
+        return true;
     }
     return false;
 }
@@ -141,7 +168,7 @@ static float scale_at(const struct source *src, int row, int col)
     size_t at = (size_t)(row / src->block_rows) * across + (size_t)(col / src->block_cols);
     memcpy(&scale, src->scale->data + at * 4, 4);
     /* The kernels decode e4m3 2^8 too small. */
-    return scale * 256.0f;
+    return src->widen ? scale : scale * 256.0f;
 }
 
 static float *scale_slot(const struct matrix *m, int row, int segment)

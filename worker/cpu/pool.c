@@ -6,7 +6,6 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -32,6 +31,7 @@ struct pool {
     _Alignas(64) atomic_uint arrived;
     _Alignas(64) atomic_int ticket;
     _Alignas(64) int threads, started;
+    int members_now; /* of the run that goes on */
     atomic_bool stopping;
     void (*run)(void *arg, int member);
     void *arg;
@@ -69,7 +69,7 @@ static void gate_open(struct gate *g)
 
 void pool_barrier(struct pool *p)
 {
-    if (p->threads == 1) {
+    if (p->members_now == 1) {
         atomic_store_explicit(&p->ticket, 0, memory_order_relaxed);
         return;
     }
@@ -85,7 +85,7 @@ void pool_barrier(struct pool *p)
 
 int pool_ticket(struct pool *p)
 {
-    if (p->threads == 1) {
+    if (p->members_now == 1) {
         int next = atomic_load_explicit(&p->ticket, memory_order_relaxed);
         atomic_store_explicit(&p->ticket, next + 1, memory_order_relaxed);
         return next;
@@ -106,11 +106,12 @@ static void *work(void *arg)
     }
 }
 
-void pool_run(struct pool *p, void (*run)(void *arg, int member), void *arg)
+void pool_run(struct pool *p, bool alone, void (*run)(void *arg, int member), void *arg)
 {
+    p->members_now = alone ? 1 : p->threads;
     p->run = run;
     p->arg = arg;
-    if (p->threads > 1)
+    if (p->members_now > 1)
         gate_open(&p->start);
     run(arg, 0);
     pool_barrier(p);
@@ -150,6 +151,11 @@ void pool_free(struct pool *p)
         pthread_join(p->members[i].thread, NULL);
     free(p->members);
     free(p);
+}
+
+int pool_members(const struct pool *p)
+{
+    return p->members_now;
 }
 
 int pool_threads(const struct pool *p)

@@ -7,6 +7,8 @@
 #ifndef WORKER_CPU_POOL_H
 #define WORKER_CPU_POOL_H
 
+#include <stdbool.h>
+
 #include "base/error.h"
 
 struct pool;
@@ -16,8 +18,11 @@ enum { POOL_MAX_THREADS = 256 };
 struct pool *pool_new(int threads); /* NULL: out of memory or threads */
 void pool_free(struct pool *p);     /* NULL is fine */
 int pool_threads(const struct pool *p);
-/* Calls run(arg, member) on every member; returns when all have. */
-void pool_run(struct pool *p, void (*run)(void *arg, int member), void *arg);
+/* How many take part in the run that goes on. */
+int pool_members(const struct pool *p);
+/* Calls run(arg, member) on every member; returns when all have. alone: on member 0 only, for
+ * work that is too small to share; nobody is woken. */
+void pool_run(struct pool *p, bool alone, void (*run)(void *arg, int member), void *arg);
 /* Inside run: nobody passes until all are here. Starts the tickets anew. */
 void pool_barrier(struct pool *p);
 /* Inside run: 0, 1, 2, ... since the last barrier, each to one member. */

@@ -2,7 +2,7 @@
  * name and shape; the first that is missing or wrong ends the load with its file and name. */
 #include <assert.h>
 #include <math.h>
-#include <stdarg.h>
+#include <unistd.h>
 
 #include "worker/model/pass.h"
 
@@ -10,6 +10,7 @@ struct loader {
     struct model *m;
     const struct model_config *c;
     struct error *err;
+    bool widen;      /* FP8 weights */
     char prefix[64]; /* of the names asked for */
 };
 
@@ -83,7 +84,7 @@ static enum status find_scales(const struct loader *l, struct source *s)
 static enum status weight(const struct loader *l, const char *name, int rows, int cols,
                           struct source *out)
 {
-    struct source s = {0};
+    struct source s = {.widen = l->widen};
     enum status st = find(l, name, rows, cols, &s.weight);
     if (st == OK && s.weight->dtype == DTYPE_F8_E4M3)
         st = find_scales(l, &s);
@@ -276,9 +277,19 @@ static enum status load_layer(struct loader *l, int index)
     return st;
 }
 
+/* FP8 weights that even twice as wide stay in the caches are not bound by reading them: measured
+ * on the demo model, one token at a time is 1.5 times as fast with 16 bits. */
+static bool worth_widening(const struct model *m)
+{
+    long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    size_t most = cache > 0 ? (size_t)cache / 4 * 3 : (size_t)12 << 20;
+    return 2 * safetensors_bytes(m->files, DTYPE_F8_E4M3) <= most;
+}
+
 enum status model_load_weights(struct model *m, struct error *err)
 {
-    struct loader l = {.m = m, .c = &m->config, .err = err};
+    struct loader l = {
+        .m = m, .c = &m->config, .err = err, .widen = !m->options.narrow && worth_widening(m)};
     const struct model_config *c = &m->config;
     enum status st = find(&l, "model.embed_tokens.weight", c->vocab, c->hidden, &m->embedding);
     if (st == OK && m->embedding->dtype == DTYPE_F8_E4M3)

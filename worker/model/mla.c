@@ -135,7 +135,7 @@ static void query_phase(const struct pass *p, const struct layer *l, int index, 
 static void attention_phase(const struct pass *p, const struct layer *l, int index, int member)
 {
     const struct model *m = p->m;
-    int threads = pool_threads(m->pool), heads = m->config.heads;
+    int threads = pool_members(m->pool), heads = m->config.heads;
     int together = heads % 4 == 0 ? 4 : heads % 2 == 0 ? 2 : 1;
     while (together > 1 && p->count * heads / together < threads)
         together /= 2;

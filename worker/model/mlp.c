@@ -111,7 +111,7 @@ static void gate_up_phase(const struct pass *p, const struct groups *g, int memb
     int64_t work = 0;
     for (int i = 0; i < g->count; i++)
         work += (int64_t)g->items[i].mlp->width / 16 * g->items[i].count;
-    int threads = pool_threads(p->m->pool), tasks = p->count < 8 ? threads : 8 * threads;
+    int threads = pool_members(p->m->pool), tasks = p->count < 8 ? threads : 8 * threads;
     for (int t = pass_first(p, member); t < tasks; t = pass_next(p, t)) {
         int64_t from = work * t / tasks, to = work * (t + 1) / tasks, at = 0;
         for (int i = 0; i < g->count && at < to; i++) {
@@ -156,7 +156,7 @@ static void down_panels(const struct pass *p, const struct groups *g, int begin,
 static void down_phase(const struct pass *p, const struct groups *g, int member)
 {
     int panels = p->m->config.hidden / 16;
-    int tasks = (panels + TILE_PANELS - 1) / TILE_PANELS, threads = pool_threads(p->m->pool);
+    int tasks = (panels + TILE_PANELS - 1) / TILE_PANELS, threads = pool_members(p->m->pool);
     if (tasks < 2 * threads)
         tasks = panels < 2 * threads ? panels : 2 * threads;
     for (int t = pass_first(p, member); t < tasks; t = pass_next(p, t))

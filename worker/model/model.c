@@ -6,6 +6,10 @@
 
 #include "worker/model/pass.h"
 
+/* Multiply-adds of a step below which a team is not worth its barriers: 4 million are about 100
+ * microseconds, and on a busy machine each barrier can cost as much. */
+static const double ALONE_BELOW = 4e6;
+
 static int pick_threads(int wanted)
 {
     long n = wanted > 0 ? wanted : sysconf(_SC_NPROCESSORS_ONLN);
@@ -44,7 +48,12 @@ static enum status load(struct model *m, const char *dir, struct error *err)
         st = safetensors_open(dir, &m->files, err);
     if (st == OK)
         st = model_load_weights(m, err);
-    return st;
+    if (st != OK)
+        return st;
+    struct model_work work;
+    model_work(m, 1, 1, &work);
+    m->work_per_row = work.multiply_adds_per_row;
+    return OK;
 }
 
 enum status model_load(const char *dir, const struct model_options *options, struct model **out,
@@ -157,5 +166,6 @@ void model_forward(struct model *m, struct kv *kv, const struct batch_row *rows,
         if (rows[i].wants_logits)
             m->scratch.logit_rows[p.logit_count++] = i;
     }
-    pool_run(m->pool, pass_run, &p);
+    bool alone = m->work_per_row * count < ALONE_BELOW;
+    pool_run(m->pool, alone, pass_run, &p);
 }

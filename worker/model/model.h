@@ -18,6 +18,7 @@ struct model;
 struct model_options {
     int threads;         /* 0: the number of processors */
     const char *kernels; /* "avx512", "avx2", "portable"; NULL: the best that this machine has */
+    bool narrow;         /* FP8 weights stay 8 bits wide, even where 16 would be faster */
     /* For tests: told the experts chosen for a row of the batch in a layer. Threads > 1 call it
      * at the same time. */
     void (*routed)(void *arg, int layer, int row, const int *experts, const float *weights,

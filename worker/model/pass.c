@@ -15,7 +15,7 @@ static void cut(int n, int parts, int part, int *begin, int *end)
 
 void pass_share(const struct pass *p, int n, int member, int *begin, int *end)
 {
-    cut(n, pool_threads(p->m->pool), member, begin, end);
+    cut(n, pool_members(p->m->pool), member, begin, end);
 }
 
 int pass_first(const struct pass *p, int member)
@@ -25,14 +25,14 @@ int pass_first(const struct pass *p, int member)
 
 int pass_next(const struct pass *p, int i)
 {
-    return p->count < TICKETS_FROM ? i + pool_threads(p->m->pool) : pool_ticket(p->m->pool);
+    return p->count < TICKETS_FROM ? i + pool_members(p->m->pool) : pool_ticket(p->m->pool);
 }
 
 void pass_matmul(const struct pass *p, int member, const struct matrix *w, const struct input *in,
                  int count, float *out, size_t out_stride)
 {
     const struct kernels *k = p->m->kernels;
-    int threads = pool_threads(p->m->pool), begin, end;
+    int threads = pool_members(p->m->pool), begin, end;
     if (count >= SHARE_ROWS_FROM * threads) {
         cut(count, threads, member, &begin, &end);
         struct input mine = *in;

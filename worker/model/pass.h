@@ -84,10 +84,11 @@ struct model {
     struct layer *layers;
     struct scratch scratch;
     /* sizes made from the configuration */
-    int query_panels;  /* of one head's query */
-    int key_floats;    /* latent + rope key, padded: a row of the cache and of a query */
-    int down_rows;     /* padded */
-    int active_stride; /* the widest MLP */
+    int query_panels;    /* of one head's query */
+    int key_floats;      /* latent + rope key, padded: a row of the cache and of a query */
+    int down_rows;       /* padded */
+    int active_stride;   /* the widest MLP */
+    double work_per_row; /* multiply-adds */
 };
 
 struct pass {

@@ -431,6 +431,14 @@ const char *safetensors_describe(const struct safetensors *s)
     return s->path;
 }
 
+size_t safetensors_bytes(const struct safetensors *s, enum dtype dtype)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < s->count; i++)
+        bytes += s->tensors[i].dtype == dtype ? s->tensors[i].bytes : 0;
+    return bytes;
+}
+
 void safetensors_release_pages(const struct safetensors *s)
 {
     for (int i = 0; i < s->map_count; i++)

@@ -44,6 +44,8 @@ const struct tensor *safetensors_find(const struct safetensors *s, const char *n
 const char *safetensors_describe(const struct safetensors *s);
 /* Tells the system that the mapped pages will not be read again soon. */
 void safetensors_release_pages(const struct safetensors *s);
+/* Of all tensors of a type. */
+size_t safetensors_bytes(const struct safetensors *s, enum dtype dtype);
 const char *dtype_name(enum dtype dtype);
 size_t dtype_bytes(enum dtype dtype); /* of one element; not for DTYPE_OTHER */
 

@@ -36,7 +36,7 @@ static void test_phases(int threads)
     CHECK_FATAL(w.pool != NULL);
     for (int run = 0; run < RUNS; run++) {
         memset(w.sums, 0, sizeof w.sums);
-        pool_run(w.pool, walk, &w);
+        pool_run(w.pool, false, walk, &w);
         CHECK_INT(w.sums[PHASES], PHASES);
     }
     CHECK_INT(w.wrong, 0);
@@ -70,7 +70,7 @@ static void test_idle(void)
 {
     struct work w = {.pool = pool_new(THREADS)};
     CHECK_FATAL(w.pool != NULL);
-    pool_run(w.pool, walk, &w);
+    pool_run(w.pool, false, walk, &w);
     int turns = 0;
     while (awake() > 1 && turns < 10000) {
         turns++;
