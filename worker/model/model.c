@@ -4,11 +4,8 @@
 #include <math.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "worker/model/pass.h"
-
-/* Multiply-adds of a step below which a team is not worth its barriers: 4 million are about 100
- * microseconds, and on a busy machine each barrier can cost as much. */
-static const double ALONE_BELOW = 4e6;
 
 static int pick_threads(int wanted)
 {
@@ -166,6 +163,9 @@ void model_forward(struct model *m, struct kv *kv, const struct batch_row *rows,
         if (rows[i].wants_logits)
             m->scratch.logit_rows[p.logit_count++] = i;
     }
-    bool alone = m->work_per_row * count < ALONE_BELOW;
+    double work = m->work_per_row * count;
+    bool alone = pool_threads(m->pool) == 1 || pace_alone(&m->pace, work);
+    int64_t start = clock_mono_us();
     pool_run(m->pool, alone, pass_run, &p);
+    pace_note(&m->pace, work, alone, clock_mono_us() - start);
 }

@@ -11,6 +11,7 @@
 #include "worker/cpu/pool.h"
 #include "worker/model/config.h"
 #include "worker/model/model.h"
+#include "worker/model/pace.h"
 #include "worker/model/rope.h"
 
 struct mlp {
@@ -83,6 +84,7 @@ struct model {
     const float *norm;
     struct layer *layers;
     struct scratch scratch;
+    struct pace pace;
     /* sizes made from the configuration */
     int query_panels;    /* of one head's query */
     int key_floats;      /* latent + rope key, padded: a row of the cache and of a query */
