@@ -8,7 +8,8 @@ struct kv {
     int total, free_count;
     int32_t *free_list; /* a stack: blocks used last are taken first, warm in the caches */
     uint32_t *refs;
-    float *rows; /* [layer][block][position][row_floats]: a layer reads what lies together */
+    int64_t references; /* all refs together */
+    float *rows;        /* [layer][block][position][row_floats]: a layer reads what lies together */
     size_t bytes;
 };
 
@@ -85,6 +86,7 @@ bool kv_take(struct kv *kv, int count, int32_t *blocks)
         assert(kv->refs[blocks[i]] == 0);
         kv->refs[blocks[i]] = 1;
     }
+    kv->references += count;
     return true;
 }
 
@@ -92,22 +94,39 @@ void kv_ref(struct kv *kv, int32_t block)
 {
     assert(block >= 0 && block < kv->total && kv->refs[block] > 0);
     kv->refs[block]++;
+    kv->references++;
 }
 
 void kv_unref(struct kv *kv, int32_t block)
 {
     assert(block >= 0 && block < kv->total && kv->refs[block] > 0);
+    kv->references--;
     if (--kv->refs[block] == 0) {
         assert(kv->free_count < kv->total);
         kv->free_list[kv->free_count++] = block;
     }
 }
 
+uint32_t kv_references_of(const struct kv *kv, int32_t block)
+{
+    assert(block >= 0 && block < kv->total);
+    return kv->refs[block];
+}
+
+int64_t kv_references(const struct kv *kv)
+{
+    return kv->references;
+}
+
 void kv_check(const struct kv *kv)
 {
     int used = 0;
-    for (int i = 0; i < kv->total; i++)
+    int64_t references = 0;
+    for (int i = 0; i < kv->total; i++) {
         used += kv->refs[i] > 0;
+        references += kv->refs[i];
+    }
+    assert(references == kv->references);
     assert(used + kv->free_count == kv->total);
     for (int i = 0; i < kv->free_count; i++)
         assert(kv->refs[kv->free_list[i]] == 0);
@@ -117,7 +136,7 @@ float *kv_row(const struct kv *kv, int layer, int32_t block, int position)
 {
     assert(block >= 0 && block < kv->total && layer >= 0 && layer < kv->shape.layers &&
            position >= 0 && position < KV_BLOCK_TOKENS);
-    size_t row = ((size_t)layer * (size_t)kv->total + (size_t)block) * KV_BLOCK_TOKENS +
-                 (size_t)position;
+    size_t row =
+        ((size_t)layer * (size_t)kv->total + (size_t)block) * KV_BLOCK_TOKENS + (size_t)position;
     return kv->rows + row * (size_t)kv->shape.row_floats;
 }

@@ -38,7 +38,10 @@ int kv_used_count(const struct kv *kv);
 bool kv_take(struct kv *kv, int count, int32_t *blocks);
 void kv_ref(struct kv *kv, int32_t block);
 void kv_unref(struct kv *kv, int32_t block); /* the last one frees it */
-void kv_check(const struct kv *kv);          /* asserts the invariant, counting every block */
+/* References to one block, and to all together. */
+uint32_t kv_references_of(const struct kv *kv, int32_t block);
+int64_t kv_references(const struct kv *kv);
+void kv_check(const struct kv *kv); /* asserts the invariant, counting every block */
 /* The values of position (0 .. KV_BLOCK_TOKENS - 1) of a block in a layer. */
 float *kv_row(const struct kv *kv, int layer, int32_t block, int position);
 

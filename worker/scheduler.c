@@ -5,6 +5,7 @@
 #include "base/crypto.h"
 #include "worker/kv.h"
 #include "worker/model/model.h"
+#include "worker/prefix.h"
 #include "worker/sampler.h"
 
 enum sequence_state {
@@ -25,6 +26,9 @@ struct sequence {
     uint32_t cached; /* of those, found there */
     int32_t *blocks;
     int block_count;
+    bool salted;           /* its blocks may be shared */
+    struct prefix_key key; /* behind the `keyed` first blocks */
+    uint32_t keyed;
     int rows;                /* of this step's batch */
     struct sequence *behind; /* in the queue */
 };
@@ -34,12 +38,14 @@ struct scheduler {
     struct sched_options options;
     struct sched_events events;
     struct kv *kv;
+    struct prefix *prefix;
     struct sampler *sampler;
     struct sequence **running; /* in order of admission */
     int running_count;
     struct sequence *queue_head, *queue_tail;
     int queue_count;
     bool in_step;
+    bool full;              /* the head of the queue did not fit, and nobody has left since */
     struct batch_row *rows; /* [step_tokens] */
     float *logits;          /* [sequences_max][vocabulary] */
 };
@@ -55,8 +61,10 @@ static void sequence_free(struct sequence *q)
 
 static void drop_blocks(struct scheduler *s, struct sequence *q)
 {
-    for (int i = 0; i < q->block_count; i++)
+    for (int i = q->block_count - 1; i >= 0; i--) {
+        prefix_touch(s->prefix, q->blocks[i]);
         kv_unref(s->kv, q->blocks[i]);
+    }
     q->block_count = 0;
 }
 
@@ -78,6 +86,8 @@ static enum status make(struct scheduler *s, struct error *err)
     enum status st = model_reserve(s->model, s->options.step_tokens, err);
     if (st == OK)
         st = kv_new(&shape, (int)blocks, &s->kv, err);
+    if (st == OK && !(s->prefix = prefix_new(s->kv)))
+        st = error_set(err, NOMEM, "out of memory for the prefix cache");
     return st;
 }
 
@@ -116,6 +126,7 @@ void scheduler_free(struct scheduler *s)
         s->queue_head = q->behind;
         sequence_free(q);
     }
+    prefix_free(s->prefix);
     kv_free(s->kv);
     sampler_free(s->sampler);
     free(s->running);
@@ -165,6 +176,9 @@ enum status scheduler_submit(struct scheduler *s, const struct sched_request *r,
     q->sampling = r->sampling;
     if (!q->sampling.has_seed)
         crypto_random(&q->sampling.seed, sizeof q->sampling.seed);
+    q->salted = r->cache_salt_len > 0;
+    if (q->salted)
+        prefix_begin(r->cache_salt, r->cache_salt_len, &q->key);
     q->prompt = r->prompt_count;
     q->max_tokens = r->max_tokens;
     memcpy(q->tokens, r->prompt, (size_t)r->prompt_count * sizeof *q->tokens);
@@ -186,15 +200,17 @@ static void reap(struct scheduler *s)
         if (q->state == SEQUENCE_ENDED) {
             drop_blocks(s, q);
             sequence_free(q);
+            s->full = false;
         } else {
             s->running[kept++] = q;
         }
     }
     s->running_count = kept;
-    int used = 0;
+    int64_t used = 0;
     for (int i = 0; i < kept; i++)
         used += s->running[i]->block_count;
-    assert(kv_free_count(s->kv) + used == kv_total(s->kv));
+    /* No block is lost: each reference is a sequence's or the prefix cache's. */
+    assert(kv_references(s->kv) == used + prefix_count(s->prefix));
 }
 
 static void end(struct scheduler *s, struct sequence *q, enum sched_end how)
@@ -234,6 +250,7 @@ void scheduler_cancel(struct scheduler *s, uint64_t id)
 {
     struct sequence *q = unqueue(s, id);
     if (q) {
+        s->full = false;
         end(s, q, SCHED_CANCELLED);
         sequence_free(q);
         return;
@@ -256,16 +273,60 @@ void scheduler_set_paused(struct scheduler *s, uint64_t id, bool paused)
         q->paused = paused;
 }
 
+/* The blocks of the prompt's beginning that are there already. The last token is left to compute:
+ * its logits are wanted. */
+static void find_prefix(struct scheduler *s, struct sequence *q)
+{
+    struct prefix_key key = q->key;
+    int most = q->salted ? (int)((q->prompt - 1) / KV_BLOCK_TOKENS) : 0;
+    while (q->block_count < most) {
+        prefix_advance(&key, q->tokens + q->block_count * KV_BLOCK_TOKENS);
+        int32_t block = prefix_take(s->prefix, &key);
+        if (block < 0)
+            break;
+        q->blocks[q->block_count++] = block;
+        q->key = key;
+    }
+    q->keyed = (uint32_t)q->block_count;
+    q->cached = q->done = q->keyed * KV_BLOCK_TOKENS;
+}
+
+/* All blocks that q may ever need, or none. */
+static bool reserve(struct scheduler *s, struct sequence *q)
+{
+    struct prefix_key start = q->key;
+    find_prefix(s, q);
+    int blocks = kv_blocks_for((int64_t)q->prompt + q->max_tokens) - q->block_count;
+    prefix_make_room(s->prefix, blocks);
+    if (kv_take(s->kv, blocks, q->blocks + q->block_count)) {
+        q->block_count += blocks;
+        return true;
+    }
+    drop_blocks(s, q);
+    q->key = start;
+    q->keyed = q->cached = q->done = 0;
+    return false;
+}
+
+/* The blocks that have become full may be shared from now on. */
+static void share_blocks(struct scheduler *s, struct sequence *q)
+{
+    while (q->salted && (q->keyed + 1) * KV_BLOCK_TOKENS <= q->done) {
+        prefix_advance(&q->key, q->tokens + q->keyed * KV_BLOCK_TOKENS);
+        prefix_add(s->prefix, &q->key, q->blocks[q->keyed++]);
+    }
+}
+
 /* In order of arrival: a request that must wait for blocks is not overtaken, so it cannot starve.
  */
 static void admit(struct scheduler *s)
 {
-    while (s->queue_head && s->running_count < s->options.sequences_max) {
+    while (s->queue_head && !s->full && s->running_count < s->options.sequences_max) {
         struct sequence *q = s->queue_head;
-        int blocks = kv_blocks_for((int64_t)q->prompt + q->max_tokens);
-        if (!kv_take(s->kv, blocks, q->blocks))
+        if (!reserve(s, q)) {
+            s->full = true;
             return;
-        q->block_count = blocks;
+        }
         unqueue(s, q->id);
         q->behind = NULL;
         q->state = SEQUENCE_PREFILL;
@@ -346,6 +407,7 @@ bool scheduler_step(struct scheduler *s)
         if (!q->rows)
             continue;
         q->done += (uint32_t)q->rows;
+        share_blocks(s, q);
         if (q->done < q->prompt + q->made)
             continue;
         if (q->state != SEQUENCE_ENDED)

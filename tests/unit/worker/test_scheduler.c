@@ -8,6 +8,7 @@ enum { SEQUENCES = 40, TOKENS_MAX = 80, GREEDY = 20, GREEDY_TOKENS = 64 };
 struct seen {
     struct {
         int32_t ids[TOKENS_MAX];
+        uint32_t cached;
         int count, stop_at; /* 0: does not stop */
         bool ended;
         enum sched_end how;
@@ -20,6 +21,7 @@ static bool on_token(void *arg, uint64_t id, int32_t token, uint32_t cached)
     struct seen *s = arg;
     CHECK_FATAL(id < SEQUENCES && s->of[id].count < TOKENS_MAX && !s->of[id].ended);
     s->of[id].ids[s->of[id].count++] = token;
+    s->of[id].cached = cached;
     return s->of[id].count == s->of[id].stop_at;
 }
 
@@ -48,6 +50,10 @@ static struct scheduler *open_scheduler(struct model *m, struct seen *seen, int 
     return s;
 }
 
+/* Of the requests that follow; length 0: they share nothing. */
+static const uint8_t *salt;
+static uint32_t salt_len;
+
 static void submit(struct scheduler *s, uint64_t id, const struct id_list *p, int tokens,
                    const struct sampling *how)
 {
@@ -56,7 +62,9 @@ static void submit(struct scheduler *s, uint64_t id, const struct id_list *p, in
                               .prompt = p->ids,
                               .prompt_count = (uint32_t)p->count,
                               .max_tokens = (uint32_t)tokens,
-                              .sampling = *how};
+                              .sampling = *how,
+                              .cache_salt = salt,
+                              .cache_salt_len = salt_len};
     enum status st = scheduler_submit(s, &r, &err);
     if (st != OK)
         fprintf(stderr, "%s\n", err.text);
@@ -142,6 +150,8 @@ static void run_alone(struct model *m, struct seen *seen)
 static void disturb(struct scheduler *s, uint64_t *state, int *arrived, struct seen *seen)
 {
     if (*arrived < SEQUENCES && draw(state, 3) == 0) {
+        salt = (const uint8_t *)"AB" + draw(state, 2);
+        salt_len = draw(state, 4) ? 1 : 0;
         struct sampling how = sampling_of(*arrived);
         seen->of[*arrived].stop_at = draw(state, 4) == 0 ? 1 + (int)draw(state, 20) : 0;
         submit(s, (uint64_t)*arrived, &prompts[*arrived % GREEDY], tokens_of(*arrived), &how);
@@ -198,6 +208,7 @@ static void test_random(struct model *m)
         CHECK_INT(load.running + load.waiting, 0);
         CHECK_INT(load.outstanding_tokens, 0);
         CHECK_INT(seen.ends, SEQUENCES);
+        salt_len = 0;
         scheduler_free(s);
         check_against_alone(&seen, &alone);
     }
@@ -228,6 +239,54 @@ static void test_fair_steps(struct model *m)
     CHECK_INT(seen.of[2].count, 5);
     scheduler_cancel(s, 1); /* in the middle of its prompt */
     CHECK(seen.of[1].ended && seen.of[1].how == SCHED_CANCELLED);
+    scheduler_free(s);
+}
+
+static uint32_t run_one(struct scheduler *s, struct seen *seen, uint64_t id,
+                        const struct id_list *p, const char *with)
+{
+    struct sampling how = {.top_p = 1};
+    salt = (const uint8_t *)with;
+    salt_len = (uint32_t)strlen(with);
+    submit(s, id, p, 20, &how);
+    salt_len = 0;
+    while (scheduler_step(s))
+        ;
+    return seen->of[id].cached;
+}
+
+/* The second time, a prompt's full blocks are there already, and so is an answer's part of a
+ * longer prompt; not for another salt, nor for none. What is made is the same. */
+static void test_prefix(struct model *m)
+{
+    static struct seen seen;
+    static struct id_list p, longer;
+    memset(&seen, 0, sizeof seen);
+    p.count = 50;
+    for (int i = 0; i < p.count; i++)
+        p.ids[i] = i * 7 % 1000;
+    struct scheduler *s = open_scheduler(m, &seen, 4, 32, 20);
+    CHECK_INT(run_one(s, &seen, 0, &p, "tenant 1"), 0);
+    CHECK_INT(run_one(s, &seen, 1, &p, "tenant 1"), 48);
+    CHECK_INT(run_one(s, &seen, 2, &p, "tenant 2"), 0);
+    CHECK_INT(run_one(s, &seen, 3, &p, ""), 0);
+    p.count = 48; /* its last token must be computed */
+    CHECK_INT(run_one(s, &seen, 4, &p, "tenant 1"), 32);
+    p.count = 50;
+    longer = p;
+    memcpy(longer.ids + 50, seen.of[0].ids, 20 * sizeof(int32_t));
+    longer.count = 70;
+    CHECK_INT(run_one(s, &seen, 5, &longer, "tenant 1"), 64);
+    for (int i = 1; i < 4; i++)
+        CHECK(memcmp(seen.of[i].ids, seen.of[0].ids, 20 * sizeof(int32_t)) == 0);
+    /* Other prompts need all the room: the old blocks go, and the first is computed again. */
+    for (int i = 6; i < 12; i++) {
+        longer.ids[0] = i;
+        longer.count = 200;
+        CHECK_INT(run_one(s, &seen, (uint64_t)i, &longer, "tenant 1"), 0);
+    }
+    CHECK_INT(run_one(s, &seen, 12, &p, "tenant 1"), 0);
+    CHECK(memcmp(seen.of[12].ids, seen.of[0].ids, 20 * sizeof(int32_t)) == 0);
     scheduler_free(s);
 }
 
@@ -265,6 +324,7 @@ int main(void)
     test_greedy(m);
     test_random(m);
     test_fair_steps(m);
+    test_prefix(m);
     test_refusals(m);
     model_free(m);
     return check_done();
