@@ -39,11 +39,10 @@ bool dispatch_model(const struct gateway_loop *gl, const char *name, struct link
     return found;
 }
 
-/* Somebody else could run it: then the one that failed it is passed over, room or not. */
-static bool another_serves(const struct gateway_loop *gl, const struct request *r)
+bool dispatch_other(const struct gateway_loop *gl, const struct request *r, const struct link *l)
 {
     for (int i = 0; i < gl->link_count; i++)
-        if (gl->links[i] != r->avoid && link_serves(gl->links[i]) &&
+        if (gl->links[i] != l && link_serves(gl->links[i]) &&
             link_find_model(gl->links[i], r->chat.model))
             return true;
     return false;
@@ -52,7 +51,8 @@ static bool another_serves(const struct gateway_loop *gl, const struct request *
 static struct link *choose(const struct gateway_loop *gl, const struct request *r, int64_t now_ms)
 {
     struct dispatch_view views[GATEWAY_WORKERS_MAX];
-    bool pass_over = r->avoid && another_serves(gl, r);
+    /* Somebody else could run it: then the one that failed it is passed over, room or not. */
+    bool pass_over = r->avoid && dispatch_other(gl, r, r->avoid);
     for (int i = 0; i < gl->link_count; i++) {
         struct link *l = gl->links[i];
         bool avoid = l == r->avoid;
@@ -80,7 +80,7 @@ static struct dispatch_queue *queue_of(struct dispatch *d, const char *model)
     return q;
 }
 
-static enum status enqueue(struct gateway_loop *gl, struct request *r, bool front)
+static enum status enqueue(struct gateway_loop *gl, struct request *r, bool front, int64_t wait_ms)
 {
     struct dispatch_queue *q = queue_of(&gl->dispatch, r->chat.model);
     if (!q || (!front && q->count >= gl->tunables.queue_max))
@@ -92,8 +92,7 @@ static enum status enqueue(struct gateway_loop *gl, struct request *r, bool fron
     q->count++;
     stat_set(&gl->stats.queued, (uint64_t)++gl->dispatch.waiting);
     request_set_state(r, REQUEST_QUEUED);
-    r->deadline_ms =
-        loop_now_ms(gl->loop) + (front ? gl->tunables.settle_grace_ms : gl->tunables.queue_wait_ms);
+    r->deadline_ms = loop_now_ms(gl->loop) + wait_ms;
     return OK;
 }
 
@@ -103,12 +102,12 @@ enum status dispatch_submit(struct gateway_loop *gl, struct request *r)
     struct link *l = q && q->count == 0 ? choose(gl, r, loop_now_ms(gl->loop)) : NULL;
     if (l && serve_send(r, l) == OK)
         return OK;
-    return enqueue(gl, r, false);
+    return enqueue(gl, r, false, gl->tunables.queue_wait_ms);
 }
 
-enum status dispatch_again(struct gateway_loop *gl, struct request *r)
+enum status dispatch_again(struct gateway_loop *gl, struct request *r, int64_t wait_ms)
 {
-    return enqueue(gl, r, true);
+    return enqueue(gl, r, true, wait_ms);
 }
 
 void dispatch_remove(struct gateway_loop *gl, struct request *r)
@@ -130,7 +129,7 @@ static void pump(struct gateway_loop *gl, struct dispatch_queue *q, int64_t now_
         dispatch_remove(gl, r);
         if (serve_send(r, l) == OK)
             continue;
-        enum status st = enqueue(gl, r, true);
+        enum status st = enqueue(gl, r, true, r->deadline_ms - now_ms);
         assert(st == OK);
         return;
     }
@@ -159,7 +158,8 @@ static void tick_queue(struct gateway_loop *gl, struct dispatch_queue *q, int64_
         q->unserved_ms = 0;
     else if (q->unserved_ms == 0)
         q->unserved_ms = now_ms;
-    bool given_up = q->unserved_ms && now_ms - q->unserved_ms > gl->tunables.settle_grace_ms;
+    bool given_up = (q->unserved_ms && now_ms - q->unserved_ms > gl->tunables.settle_grace_ms) ||
+                    journal_failed(gl->journal, NULL);
     struct list *next;
     for (struct list *at = q->waiting.next; at != &q->waiting; at = next) {
         struct request *r = list_entry(at, struct request, fifo);

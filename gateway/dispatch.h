@@ -40,8 +40,10 @@ struct dispatch {
 bool dispatch_model(const struct gateway_loop *gl, const char *name, struct link_model *out);
 /* Sends the request to a worker, or queues it. LIMITED: the queue is full. Owns neither. */
 enum status dispatch_submit(struct gateway_loop *gl, struct request *r);
-/* As dispatch_submit, but always queued, ahead of the others: it has waited its turn before. */
-enum status dispatch_again(struct gateway_loop *gl, struct request *r);
+/* Queued ahead of the others, since it has waited its turn before; given up after wait_ms. */
+enum status dispatch_again(struct gateway_loop *gl, struct request *r, int64_t wait_ms);
+/* A worker other than that one serves its model. */
+bool dispatch_other(const struct gateway_loop *gl, const struct request *r, const struct link *l);
 void dispatch_remove(struct gateway_loop *gl, struct request *r); /* it must be queued */
 /* At the end of a turn, ahead of the journal: what waits and now has a place. */
 void dispatch_turn(struct gateway_loop *gl);

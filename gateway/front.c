@@ -93,11 +93,37 @@ static void list_models(struct request *r, const struct key_record *key)
     answer_models(r, st, out);
 }
 
+static int hex(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* A name from a path, where it may be percent-encoded; empty: no model has such a name. */
+static void decode_name(const char *from, char out[WIRE_MODEL_NAME_MAX + 1])
+{
+    size_t n = 0;
+    while (*from && n < WIRE_MODEL_NAME_MAX) {
+        char c = *from++;
+        int high = c == '%' ? hex(from[0]) : -1;
+        int low = high < 0 ? -1 : hex(from[1]);
+        if (low >= 0) {
+            c = (char)(high << 4 | low);
+            from += 2;
+        }
+        out[n++] = c;
+    }
+    out[*from ? 0 : n] = 0;
+}
+
 static void show_model(struct request *r, const struct key_record *key)
 {
-    const char *name = strrchr(http_request(r->ex)->path, '/') + 1;
+    char name[WIRE_MODEL_NAME_MAX + 1];
     struct link_model ignored;
     struct api_error e;
+    decode_name(strstr(http_request(r->ex)->path, "/models/") + strlen("/models/"), name);
     if (!dispatch_model(r->gl, name, &ignored) || !offered(r, key, name)) {
         unknown_model(&e, name);
         request_refuse(r, &e);
@@ -315,7 +341,7 @@ static void check_key(struct request *r, request_keyed_fn *next)
 /* --- routes --- */
 
 struct route {
-    const char *method, *path; /* a '/' at the end: one more element follows */
+    const char *method, *path; /* a '/' at the end: the name of a model follows */
     request_keyed_fn *run;
 };
 
@@ -330,7 +356,7 @@ static bool path_matches(const char *route, const char *path)
     size_t len = strlen(route);
     if (route[len - 1] != '/')
         return strcmp(route, path) == 0;
-    return strncmp(route, path, len) == 0 && path[len] && !strchr(path + len, '/');
+    return strncmp(route, path, len) == 0 && path[len];
 }
 
 static void refuse_method(struct request *r, const char *allowed)
@@ -356,7 +382,9 @@ static void on_request(struct http_exchange *ex, void *arg)
     const struct http1_request *http = http_request(ex);
     struct request *r = request_new(gl, ex);
     if (!r) {
-        http_reply_abort(ex);
+        static const char body[] = "{\"error\":{\"message\":\"The server is out of memory.\","
+                                   "\"type\":\"overloaded_error\",\"param\":null,\"code\":null}}";
+        http_reply(ex, 503, NULL, 0, "application/json", body, sizeof body - 1);
         return;
     }
     const char *allowed = NULL;

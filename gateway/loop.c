@@ -10,7 +10,7 @@
 #include "gateway/request.h"
 #include "gateway/serve.h"
 
-enum { TICK_MS = 100, SCRATCH_MAX = 64 << 20, KEY_QUERIES_MAX = 4096 };
+enum { TICK_MS = 100, LINGER_MS = 2000, SCRATCH_MAX = 64 << 20, KEY_QUERIES_MAX = 4096 };
 
 static void on_durable(void *arg)
 {
@@ -50,10 +50,18 @@ static void describe(struct gateway_loop *gl)
     meter_describe(gl);
 }
 
-static bool is_drained(const struct gateway_loop *gl)
+/* Connections without a request (somebody's pool, a slow reader of an answer) have a moment more.
+ */
+static bool is_drained(struct gateway_loop *gl, int64_t now_ms)
 {
-    return gl->request_count == 0 && list_empty(&gl->orphans) &&
-           http_server_stats(gl->http)->connections == 0 && admission_pending(gl->admission) == 0;
+    if (gl->request_count > 0 || !list_empty(&gl->adopted) || !list_empty(&gl->orphans) ||
+        admission_pending(gl->admission) > 0) {
+        gl->quiet_ms = 0;
+        return false;
+    }
+    if (gl->quiet_ms == 0)
+        gl->quiet_ms = now_ms;
+    return http_server_stats(gl->http)->connections == 0 || now_ms - gl->quiet_ms >= LINGER_MS;
 }
 
 static void tick(void *arg)
@@ -68,13 +76,16 @@ static void tick(void *arg)
         next = at->next;
         serve_tick(list_entry(at, struct request, all), now_ms);
     }
+    orphan_tick(gl, now_ms);
     if (gl->number == 0)
         recovery_tick(gl, now_ms);
     describe(gl);
-    if (gl->draining && is_drained(gl))
+    if (gl->draining && is_drained(gl, now_ms)) {
+        atomic_store(&gl->drained, true);
         loop_stop(gl->loop);
-    else
+    } else {
         loop_timer_start(gl->tick, TICK_MS);
+    }
 }
 
 static enum status make_stores(struct gateway_loop *gl, struct error *err)
@@ -191,6 +202,7 @@ enum status gateway_loop_init(struct gateway_loop *gl, struct gateway *g, int nu
     list_init(&gl->requests);
     list_init(&gl->settling);
     list_init(&gl->unsynced);
+    list_init(&gl->adopted);
     list_init(&gl->orphans);
     buf_init(&gl->scratch, SCRATCH_MAX);
     gl->loop = loop_new(err);

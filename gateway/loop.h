@@ -53,15 +53,17 @@ struct gateway_loop {
     struct list requests;           /* all that live */
     struct list settling, unsynced; /* gateway/meter.h */
     int request_count, grace_count; /* grace: waiting for a worker's counts */
-    struct list orphans;            /* gateway/orphan.h */
+    struct list adopted, orphans;   /* gateway/orphan.h */
     struct request *spare;          /* kept for reuse */
     int spare_count;
     struct buf scratch; /* of one callback */
     struct stats stats;
     bool draining, journal_was_failed;
+    int64_t quiet_ms; /* draining: since when no request is left; 0: some are */
     /* Written by the loop, read by /readyz. */
     atomic_bool prices_ready, journal_ready, link_ready;
     atomic_int live_requests;
+    atomic_bool drained; /* nothing is left to do; its thread ends by itself */
 };
 
 struct gateway {

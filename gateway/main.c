@@ -117,9 +117,12 @@ static void check_drained(void *arg)
     struct program *p = arg;
     struct gateway *g = &p->gateway;
     int live = 0;
-    for (int i = 0; i < g->loop_count; i++)
+    bool drained = true;
+    for (int i = 0; i < g->loop_count; i++) {
         live += atomic_load(&g->loops[i].live_requests);
-    if (clock_mono_ms() < p->drain_until_ms && live > 0) {
+        drained = drained && atomic_load(&g->loops[i].drained);
+    }
+    if (clock_mono_ms() < p->drain_until_ms && !drained) {
         loop_timer_start(p->drain, DRAIN_STEP_MS);
         return;
     }

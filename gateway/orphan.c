@@ -5,15 +5,17 @@
 #include "gateway/request.h"
 #include "gateway/serve.h"
 
-enum { RESETTLE_MS = 60 * 1000, RESETTLE_MAX = 65536, OPEN_MAX = 1 << 20 };
+enum { RESETTLE_MS = 60 * 1000, RESETTLE_MAX = 65536, OPEN_MAX = 1 << 20, ADOPT_WAIT_MS = 1000 };
 
-/* One that was settled here and whose record is not on disk yet. */
+/* One that nobody runs: first it waits in gl->adopted for offers of other attempts, since its
+ * record is that of the last one; then, settled, in gl->orphans for the disk. */
 struct orphan {
-    struct list node; /* of gl->orphans */
-    struct uuid id;
+    struct list node;
+    struct meter_context context;
+    struct token_counts counts;
     uint32_t attempt;
     int worker; /* -1: nobody waits for an acknowledgement */
-    int64_t position;
+    int64_t due_ms, position;
 };
 
 struct recovery {
@@ -134,24 +136,36 @@ void recovery_begin(struct gateway_loop *gl)
 
 /* --- settling them --- */
 
-/* The id must be claimed. worker -1: nobody offered it. */
-static void settle_orphan(struct gateway_loop *gl, const struct meter_context *c,
-                          const struct token_counts *counts, uint32_t attempt, int worker)
+/* Claims it for this loop; NULL: somebody else has it, or memory is out. */
+static struct orphan *orphan_new(struct gateway_loop *gl, const struct meter_context *c)
 {
     struct orphan *o = calloc(1, sizeof *o);
+    if (!o || !registry_claim(gl->gateway->registry, &c->request_id, gl->number)) {
+        free(o); /* it stays open, and is offered again */
+        return NULL;
+    }
+    o->context = *c;
+    o->worker = -1;
+    list_init(&o->node);
+    return o;
+}
+
+static void settle_orphan(struct gateway_loop *gl, struct orphan *o)
+{
+    const struct meter_context *c = &o->context;
+    const struct token_counts *counts = &o->counts;
     struct meter_settle s = {.context = *c,
                              .counts = *counts,
                              .outcome = METER_FAILED,
-                             .attempt = attempt,
+                             .attempt = o->attempt,
                              .settled_wall_ms = clock_wall_ms()};
-    int64_t position = o ? journal_settle(gl->journal, &s) : 0;
-    if (position == 0) { /* it stays open, and is offered again */
+    list_remove(&o->node);
+    o->position = journal_settle(gl->journal, &s);
+    if (o->position == 0) {
         registry_set(gl->gateway->registry, &c->request_id, REGISTRY_OPEN, 0);
         free(o);
         return;
     }
-    *o = (struct orphan){
-        .id = c->request_id, .attempt = attempt, .worker = worker, .position = position};
     list_append(&gl->orphans, &o->node);
     struct settle_request hold = {.request_id = c->request_id,
                                   .key_id = c->key_id,
@@ -172,26 +186,41 @@ void orphan_durable(struct gateway_loop *gl)
         if (o->position > durable)
             return;
         list_remove(&o->node);
-        registry_set(gl->gateway->registry, &o->id, REGISTRY_SETTLED, gl->number);
+        registry_set(gl->gateway->registry, &o->context.request_id, REGISTRY_SETTLED, gl->number);
         if (o->worker >= 0)
-            link_ack(gl->links[o->worker], &o->id, o->attempt);
+            link_ack(gl->links[o->worker], &o->context.request_id, o->attempt);
+        free(o);
+    }
+}
+
+void orphan_tick(struct gateway_loop *gl, int64_t now_ms)
+{
+    while (!list_empty(&gl->adopted)) {
+        struct orphan *o = list_entry(gl->adopted.next, struct orphan, node);
+        if (now_ms < o->due_ms)
+            return;
+        settle_orphan(gl, o);
+    }
+}
+
+static void free_all(struct list *l)
+{
+    while (!list_empty(l)) {
+        struct orphan *o = list_entry(l->next, struct orphan, node);
+        list_remove(&o->node);
         free(o);
     }
 }
 
 void orphan_done(struct gateway_loop *gl)
 {
-    while (!list_empty(&gl->orphans)) {
-        struct orphan *o = list_entry(gl->orphans.next, struct orphan, node);
-        list_remove(&o->node);
-        free(o);
-    }
+    free_all(&gl->adopted);
+    free_all(&gl->orphans);
 }
 
 void recovery_tick(struct gateway_loop *gl, int64_t now_ms)
 {
     struct recovery *r = gl->gateway->recovery;
-    static const struct token_counts none;
     if (r->open_count == 0)
         return;
     int kept = 0;
@@ -200,9 +229,9 @@ void recovery_tick(struct gateway_loop *gl, int64_t now_ms)
         int loop;
         if (registry_get(gl->gateway->registry, &c->request_id, &loop) != REGISTRY_OPEN)
             continue; /* a worker has offered it */
-        if (now_ms >= r->deadline_ms &&
-            registry_claim(gl->gateway->registry, &c->request_id, gl->number))
-            settle_orphan(gl, c, &none, 0, -1);
+        struct orphan *o = now_ms >= r->deadline_ms ? orphan_new(gl, c) : NULL;
+        if (o)
+            settle_orphan(gl, o);
         else
             r->open[kept++] = *c;
     }
@@ -230,10 +259,26 @@ static struct token_counts counts_of(const Wire__Counts *c)
                                  .reasoning = c->reasoning};
 }
 
+static void keep_last_attempt(struct orphan *orphan, const struct offer *o)
+{
+    if (orphan->worker >= 0 && o->attempt <= orphan->attempt)
+        return;
+    orphan->counts = o->counts;
+    orphan->attempt = o->attempt;
+    orphan->worker = o->worker;
+}
+
 /* On the loop of the request. Only those that wait for counts take them. */
 static void deliver(const struct offer *o)
 {
     struct gateway_loop *gl = o->gl;
+    for (struct list *at = gl->adopted.next; at != &gl->adopted; at = at->next) {
+        struct orphan *orphan = list_entry(at, struct orphan, node);
+        if (uuid_equal(&orphan->context.request_id, &o->id)) {
+            keep_last_attempt(orphan, o);
+            return;
+        }
+    }
     if (gl->grace_count == 0)
         return;
     for (struct list *at = gl->requests.next; at != &gl->requests; at = at->next) {
@@ -271,22 +316,15 @@ static void adopt(struct gateway_loop *gl, const Wire__Usage *u, const struct of
         log_error("a worker offers usage whose billing part cannot be read; it stays there");
         return;
     }
-    if (registry_claim(gl->gateway->registry, &o->id, gl->number))
-        settle_orphan(gl, &c, &o->counts, o->attempt, o->worker);
+    struct orphan *orphan = orphan_new(gl, &c);
+    if (!orphan)
+        return;
+    keep_last_attempt(orphan, o);
+    orphan->due_ms = loop_now_ms(gl->loop) + ADOPT_WAIT_MS;
+    list_append(&gl->adopted, &orphan->node);
 }
 
-/* A request that was tried twice is recorded by its last attempt. */
-static bool is_last_attempt(const Wire__UsageList *m, const Wire__Usage *u)
-{
-    for (size_t i = 0; i < m->n_usage; i++)
-        if (m->usage[i]->attempt > u->attempt &&
-            memcmp(m->usage[i]->request_id.data, u->request_id.data, 16) == 0)
-            return false;
-    return true;
-}
-
-static void take_offer(struct gateway_loop *gl, struct link *l, const Wire__UsageList *m,
-                       const Wire__Usage *u)
+static void take_offer(struct gateway_loop *gl, struct link *l, const Wire__Usage *u)
 {
     struct offer o = {.attempt = u->attempt,
                       .worker = link_index(l),
@@ -306,8 +344,7 @@ static void take_offer(struct gateway_loop *gl, struct link *l, const Wire__Usag
         link_ack(l, &o.id, o.attempt);
         break;
     default:
-        if (is_last_attempt(m, u))
-            adopt(gl, u, &o);
+        adopt(gl, u, &o);
         break;
     }
 }
@@ -316,5 +353,5 @@ void orphan_usage(struct link *l, const Wire__UsageList *m, void *arg)
 {
     struct gateway_loop *gl = arg;
     for (size_t i = 0; i < m->n_usage; i++)
-        take_offer(gl, l, m, m->usage[i]);
+        take_offer(gl, l, m->usage[i]);
 }

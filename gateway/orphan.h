@@ -26,6 +26,8 @@ int recovery_open(const struct recovery *r); /* still waiting */
 
 /* A worker's offer: the `usage` of the link's handlers, arg is the loop. */
 void orphan_usage(struct link *l, const Wire__UsageList *m, void *arg);
+/* Each tick: settles those whose other attempts have had time to be offered too. */
+void orphan_tick(struct gateway_loop *gl, int64_t now_ms);
 /* More is on disk. */
 void orphan_durable(struct gateway_loop *gl);
 void orphan_done(struct gateway_loop *gl);

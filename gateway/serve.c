@@ -3,6 +3,7 @@
 #include <assert.h>
 
 #include "base/crypto.h"
+#include "base/log.h"
 #include "gateway/meter.h"
 
 enum { BILLING_MAX = 512, ATTEMPTS_MAX = 2, CREDIT_PARTS = 4 };
@@ -110,12 +111,20 @@ enum status serve_send(struct request *r, struct link *l)
     return OK;
 }
 
-static struct token_counts counts_of(const Wire__Counts *c)
+/* Counts of an attempt only grow. false: the worker is not to be believed, nothing was taken. */
+static bool take_counts(struct request *r, const Wire__Counts *c)
 {
-    return (struct token_counts){.prompt = c->prompt,
-                                 .cached = c->cached,
-                                 .completion = c->completion,
-                                 .reasoning = c->reasoning};
+    const struct token_counts *have = &r->counts;
+    if (!c)
+        return true;
+    if (c->prompt < have->prompt || c->cached < have->cached || c->completion < have->completion ||
+        c->reasoning < have->reasoning || c->cached > c->prompt || c->reasoning > c->completion)
+        return false;
+    r->counts = (struct token_counts){.prompt = c->prompt,
+                                      .cached = c->cached,
+                                      .completion = c->completion,
+                                      .reasoning = c->reasoning};
+    return true;
 }
 
 /* --- what the worker says --- */
@@ -150,7 +159,7 @@ static void gather_text(struct request *r, const struct chat_text *text)
     enum status st = buf_add(&r->content, text->content, text->content_len);
     if (st == OK)
         st = buf_add(&r->reasoning, text->reasoning, text->reasoning_len);
-    if (st == OK)
+    if (st == OK && r->credit_left > 0) /* without credit the worker would wait for ever */
         return;
     struct api_error e;
     api_error_set(&e, 500, "answer_too_long",
@@ -165,8 +174,8 @@ static bool on_tokens(void *user, const Wire__Tokens *m)
     struct request *r = user;
     struct chat_text text = {m->content, m->reasoning, strlen(m->content), strlen(m->reasoning)};
     size_t len = text.content_len + text.reasoning_len;
-    if (m->counts)
-        r->counts = counts_of(m->counts);
+    if (!take_counts(r, m->counts))
+        return false;
     /* A worker may overdraw by what one step makes, not by more. */
     r->credit_left -= (int64_t)len;
     r->credit_owed += (int64_t)len;
@@ -193,9 +202,15 @@ static void on_finish(void *user, const Wire__Finish *m)
 {
     struct request *r = user;
     r->link = NULL;
-    if (m->counts)
-        r->counts = counts_of(m->counts);
     r->witness = true;
+    if (!take_counts(r, m->counts)) {
+        struct api_error e;
+        log_error("request %s: the worker's last counts contradict its earlier ones", r->id_text);
+        api_error_set(&e, 500, NULL, "The worker failed; the request is not charged.");
+        fail(r, &e);
+        request_settle(r, METER_FAILED);
+        return;
+    }
     if (m->reason != WIRE__FINISH_REASON__CANCELLED) {
         r->finish_reason = m->reason == WIRE__FINISH_REASON__LENGTH ? "length" : "stop";
         request_settle(r, METER_FINISHED);
@@ -230,11 +245,11 @@ static void error_answer(const Wire__Error *m, struct api_error *e)
 }
 
 /* Puts it back in front of the queue; false: it must end. */
-static bool try_again(struct request *r, struct link *avoid)
+static bool try_again(struct request *r, struct link *avoid, int64_t wait_ms)
 {
     if (!r->ex || r->first_token_seen || r->state == REQUEST_GRACE)
         return false;
-    if (dispatch_again(r->gl, r) != OK)
+    if (dispatch_again(r->gl, r, wait_ms) != OK)
         return false;
     r->avoid = avoid;
     r->counts = (struct token_counts){0};
@@ -246,17 +261,20 @@ static void on_error(void *user, const Wire__Error *m)
     struct request *r = user;
     struct link *l = r->link;
     r->link = NULL;
-    if (m->counts)
-        r->counts = counts_of(m->counts);
+    take_counts(r, m->counts);
     r->witness = true;
     bool nothing_done = m->code == WIRE__ERROR_CODE__ERROR_OVERLOADED ||
                         m->code == WIRE__ERROR_CODE__ERROR_DRAINING;
+    const struct tunables *t = &r->gl->tunables;
+    int64_t now_ms = loop_now_ms(r->gl->loop);
     if (m->code == WIRE__ERROR_CODE__ERROR_OVERLOADED)
-        link_full(l, loop_now_ms(r->gl->loop));
+        link_full(l, now_ms);
     if (m->code == WIRE__ERROR_CODE__ERROR_DRAINING)
         link_draining(l);
     bool ours = m->code == WIRE__ERROR_CODE__ERROR_INTERNAL && r->attempt < ATTEMPTS_MAX;
-    if ((nothing_done || ours) && try_again(r, l))
+    /* Refused: it waits in the queue as if it had never left it. */
+    int64_t wait_ms = nothing_done ? r->begun_ms + t->queue_wait_ms - now_ms : t->settle_grace_ms;
+    if ((nothing_done || ours) && try_again(r, l, wait_ms))
         return;
     struct api_error e;
     if (nothing_done)
@@ -272,7 +290,9 @@ static void on_lost(void *user, enum link_loss loss)
     struct request *r = user;
     struct link *l = r->link;
     r->link = NULL;
-    if (loss == LINK_LOST && r->attempt < ATTEMPTS_MAX && try_again(r, l))
+    /* A worker that was lost may be back soon; for one that hangs only another will do. */
+    bool again = r->attempt < ATTEMPTS_MAX && (loss == LINK_LOST || dispatch_other(r->gl, r, l));
+    if (again && try_again(r, l, r->gl->tunables.settle_grace_ms))
         return;
     struct api_error e;
     if (loss == LINK_SILENT)

@@ -16,7 +16,7 @@ const struct setting settings_table[] = {
      "empty: none"},
     {"common", "state_dir", SETTING_STRING, FIELD(state_dir), NULL, 1, 512, NULL, false,
      "folder of all state; the gateway uses its subfolder gateway/"},
-    {"common", "log_level", SETTING_STRING, FIELD(log_level), "info", 4, 5, NULL, true,
+    {"common", "log_level", SETTING_STRING, FIELD(log_level), "info", 4, 5, NULL, false,
      "debug, info, warn, error"},
     {"gateway", "listen", SETTING_STRING, FIELD(listen), "0.0.0.0:8443", 1, 256, NULL, false,
      "address of the TLS listener"},
