@@ -82,7 +82,7 @@ stage_address() {
 }
 
 stage_thread() {
-    configure_and_build build-thread -DTOLLGATE_SANITIZE=thread || return 0
+    targets=threaded configure_and_build build-thread -DTOLLGATE_SANITIZE=thread || return 0
     run_ctest build-thread -L 'threads'
 }
 
