@@ -2,7 +2,8 @@
 # Requests a second over TLS: the gateway with everything it does (key, admission, journal, a
 # worker that answers at once, billing beside it), and nginx with a key check and one Redis INCR
 # in Lua before an nginx upstream that answers a fixed body of the same size. Both in one run, on
-# the same cores, with the same certificate, in alternating rounds; medians and their ratio.
+# the same cores, with the same certificate and cipher, in alternating rounds; medians and their
+# ratio. After a round of the gateway it waits until every answered request stands in PostgreSQL.
 #
 #   bench/gateway.sh
 #
@@ -14,10 +15,9 @@
 # BENCH_PERF=1                         one more round of the gateway under perf
 # BUILD=build                          build folder
 #
-# Needs wrk, nginx-extras, curl, jq, openssl, postgresql and redis-server (Debian packages).
+# Needs wrk, nginx-extras, curl, jq, bc, openssl, postgresql and redis-server (Debian packages).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-root=$PWD
 build=$(realpath -m "${BUILD:-build}")
 rounds=${BENCH_ROUNDS:-5}
 seconds=${BENCH_SECONDS:-5}
@@ -45,7 +45,7 @@ fail() {
 
 need() {
     local program
-    for program in wrk nginx curl jq openssl redis-server; do
+    for program in wrk nginx curl jq bc openssl redis-server; do
         command -v "$program" >/dev/null || PATH=$PATH:/usr/sbin command -v "$program" >/dev/null ||
             fail "$program is missing"
     done
@@ -203,6 +203,7 @@ $(nginx_http)
         ssl_certificate $dir/server.crt;
         ssl_certificate_key $dir/server.key;
         ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_conf_command Ciphersuites ${tls_now#* };
         location / {
             access_by_lua_file $dir/nginx/access.lua;
             proxy_pass http://answer;
@@ -287,7 +288,7 @@ cpu_ms() {
 # one_round SIDE PORT PROCESS...: a line of figures to $dir/SIDE.rounds, the processor time to
 # $dir/SIDE.cpu as "process ms requests".
 one_round() {
-    local side=$1 port=$2 name pid before line
+    local side=$1 port=$2 name pid line
     shift 2
     local -A start=()
     for name in "$@"; do
@@ -309,7 +310,29 @@ one_round() {
         echo "$name $(($(cpu_ms "${!pid}") - ${start[$name]})) ${figures[0]}" >>"$dir/$side.cpu"
     done
     awk -v n="${figures[0]}" '{ printf "wrk %d %d\n", ($1 + $2) * 1000, n }' "$dir/wrk.time" >>"$dir/$side.cpu"
-    printf '  %-8s %8.0f requests/s   p50 %5d us   p99 %6d us\n' "$side" "${figures[@]:1:3}"
+    printf '  %-8s %8.0f requests/s   p50 %5d us   p99 %6d us' "$side" "${figures[@]:1:3}"
+    if [ "$port" != "$nginx_port" ]; then
+        answered=$((answered + figures[0]))
+        wait_shipped
+    fi
+    echo
+}
+
+shipped() { psql "$SERVERS_DATABASE_URL" -XAtc "select count(*) from usage_events"; }
+
+# What the shipper has not done by the end of a round must not burden the next one.
+wait_shipped() {
+    local now last=-1 start=$EPOCHREALTIME
+    now=$(shipped)
+    printf '   in PostgreSQL at the end %5.1f %%' "$(echo "100 * $now / $answered" | bc -l)"
+    while [ "$now" -lt "$answered" ] || [ "$now" != "$last" ]; do
+        [ "${EPOCHREALTIME%.*}" -lt $((${start%.*} + 60)) ] ||
+            fail "only $now of $answered answered requests are in usage_events" "$dir/billing.log"
+        last=$now
+        sleep 0.25
+        now=$(shipped)
+    done
+    printf ', all after %.1f s' "$(echo "$EPOCHREALTIME - $start" | bc -l)"
 }
 
 median() { sort -n | awk '{ v[NR] = $1 } END { printf "%d", NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
@@ -334,7 +357,9 @@ under_perf() {
     one_round perf "$port" gateway
     wait "$perf_pid" || true
     echo "where the gateway's time goes (perf report -i $out):"
-    perf report -i "$out" --stdio --no-children -g none --percent-limit 0.7 2>/dev/null |
+    perf report -i "$out" --stdio --no-children -g none --sort dso --percent-limit 1 2>/dev/null |
+        grep -vE '^#|^$' | head -n 10
+    perf report -i "$out" --stdio --no-children -g none --sort dso,sym --percent-limit 0.5 2>/dev/null |
         grep -vE '^#|^$' | head -n 60
 }
 
@@ -359,6 +384,8 @@ main() {
         jq -e '.choices[0].finish_reason and (.usage.total_tokens > 0)' <<<"$answer" >/dev/null 2>&1 ||
             fail "the gateway answered: $answer" "$dir/gateway.log" "$dir/worker.log"
     fi
+    tls_now=$([ "$only" = nginx ] || tls_of "$port")
+    tls_now=${tls_now:-TLSv1.3 TLS_AES_128_GCM_SHA256}
     [ "$only" = gateway ] || start_nginx
     printf '%s, %d cores, Linux %s, commit %s%s\n' \
         "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)" "$(nproc)" "$(uname -r)" \
@@ -366,13 +393,14 @@ main() {
         "$([ -z "$(git status --porcelain 2>/dev/null)" ] || echo ' (changed)')"
     printf '%d connections, request %d bytes, answer %d bytes, %d loops, %d rounds of %d s\n' \
         "$connections" ${#BENCH_BODY} ${#answer} "$loops" "$rounds" "$seconds"
-    [ "$only" = nginx ] || echo "gateway: $(tls_of "$port")"
-    [ "$only" = gateway ] || echo "nginx:   $(tls_of "$nginx_port"), $(nginx -v 2>&1 | cut -d/ -f2)"
+    echo "TLS: $tls_now"
+    [ "$only" = gateway ] || [ "$(tls_of "$nginx_port")" = "$tls_now" ] ||
+        fail "nginx speaks $(tls_of "$nginx_port"), the gateway $tls_now"
     measure
 }
 
 measure() {
-    local i
+    local i answered=1
     for ((i = 0; i < rounds; i++)); do
         [ "$only" = nginx ] || one_round gateway "$port" gateway worker redis billing postgres
         [ "$only" = gateway ] || one_round nginx "$nginx_port" nginx_front nginx_answer nginx_redis
