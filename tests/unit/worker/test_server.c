@@ -1,4 +1,4 @@
-/* runs: thread */
+/* one loop, one engine thread*/
 /* The server end to end with the echo backend, on the loop's thread and on one of its own. */
 #include "tests/unit/worker/rig.h"
 
