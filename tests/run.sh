@@ -38,7 +38,7 @@ configure_and_build() { # DIR OPTIONS...
     shift
     local launcher=()
     ! command -v ccache >/dev/null || launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache)
-    cmake -G Ninja -S . -B "$dir" -DTOLLGATE_WERROR=ON "${launcher[@]}" "$@" >"$work/build.log" 2>&1 &&
+    cmake -G Ninja -S . -B "$dir" -DTOLLGATE_TESTS=ON -DTOLLGATE_WERROR=ON "${launcher[@]}" "$@" >"$work/build.log" 2>&1 &&
         cmake --build "$dir" -j "$jobs" --target "${targets:-all}" >>"$work/build.log" 2>&1 || {
         grep -E 'error:|warning:|FAILED|CMake Error' -A 3 "$work/build.log" | head -n 40
         echo "building $dir failed"

@@ -132,7 +132,7 @@ static void many(void)
 {
     struct uuid id;
     struct secret keys[20];
-    char name[16];
+    char name[32];
     for (int i = 0; i < 20; i++) {
         snprintf(name, sizeof name, "many-%d", i);
         make_key(name, &id, &keys[i]);
