@@ -249,8 +249,12 @@ static void submit_now(struct engine *e, uint64_t id, Wire__Request *r)
     }
     for (size_t i = 0; i < r->n_messages; i++) {
         const Wire__ChatMessage *m = r->messages[i];
-        messages[i] = (struct chat_message){m->role, m->content,      m->reasoning_content,
-                                            m->name, m->tool_call_id, m->prefix};
+        messages[i] = (struct chat_message){.role = m->role,
+                                            .content = m->content,
+                                            .reasoning_content = m->reasoning_content,
+                                            .name = m->name,
+                                            .tool_call_id = m->tool_call_id,
+                                            .prefix = m->prefix};
     }
     struct job job = {.id = id,
                       .messages = messages,
@@ -263,8 +267,17 @@ static void submit_now(struct engine *e, uint64_t id, Wire__Request *r)
                       .cache_salt = r->cache_salt.data,
                       .cache_salt_len = (uint32_t)r->cache_salt.len};
     if (r->sampling)
-        job.sampling = (struct sampling){r->sampling->temperature, r->sampling->top_p,
-                                         r->sampling->seed, r->sampling->has_seed};
+        job.sampling = (struct sampling){.temperature = r->sampling->temperature,
+                                         .top_p = r->sampling->top_p,
+                                         .seed = r->sampling->seed,
+                                         .has_seed = r->sampling->has_seed,
+                                         .top_k = r->sampling->top_k,
+                                         .min_p = r->sampling->min_p,
+                                         .frequency_penalty = r->sampling->frequency_penalty,
+                                         .presence_penalty = r->sampling->presence_penalty,
+                                         .repetition_penalty = r->sampling->repetition_penalty,
+                                         .logprobs = r->sampling->logprobs,
+                                         .top_logprobs = (int)r->sampling->top_logprobs};
     e->backend->ops->submit(e->backend, &job);
     free(messages);
     wire__request__free_unpacked(r, NULL);
