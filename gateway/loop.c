@@ -48,6 +48,7 @@ static void describe(struct gateway_loop *gl)
     stat_set(&gl->stats.links_up, up);
     atomic_store_explicit(&gl->link_ready, up > 0, memory_order_relaxed);
     meter_describe(gl);
+    orphan_describe(gl);
 }
 
 /* Connections without a request (somebody's pool, a slow reader of an answer) have a moment more.

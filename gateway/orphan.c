@@ -116,11 +116,6 @@ void recovery_free(struct recovery *r)
     free(r);
 }
 
-int recovery_open(const struct recovery *r)
-{
-    return r->open_count;
-}
-
 void recovery_begin(struct gateway_loop *gl)
 {
     struct recovery *r = gl->gateway->recovery;
@@ -129,6 +124,7 @@ void recovery_begin(struct gateway_loop *gl)
         if (r->settled_ms[i] >= r->newest_ms - RESETTLE_MS)
             admission_settle(gl->admission, &r->settled[i]);
     r->settled_count = 0;
+    orphan_describe(gl);
     if (r->open_count > 0)
         log_info("%d requests were open when the gateway ended; waiting for their workers",
                  r->open_count);
@@ -201,6 +197,16 @@ void orphan_tick(struct gateway_loop *gl, int64_t now_ms)
             return;
         settle_orphan(gl, o);
     }
+}
+
+void orphan_describe(struct gateway_loop *gl)
+{
+    uint64_t count = gl->number == 0 ? (uint64_t)gl->gateway->recovery->open_count : 0;
+    for (const struct list *at = gl->adopted.next; at != &gl->adopted; at = at->next)
+        count++;
+    for (const struct list *at = gl->orphans.next; at != &gl->orphans; at = at->next)
+        count++;
+    stat_set(&gl->stats.recovering, count);
 }
 
 static void free_all(struct list *l)
@@ -322,6 +328,7 @@ static void adopt(struct gateway_loop *gl, const Wire__Usage *u, const struct of
     keep_last_attempt(orphan, o);
     orphan->due_ms = loop_now_ms(gl->loop) + ADOPT_WAIT_MS;
     list_append(&gl->adopted, &orphan->node);
+    orphan_describe(gl);
 }
 
 static void take_offer(struct gateway_loop *gl, struct link *l, const Wire__Usage *u)

@@ -22,7 +22,6 @@ void recovery_free(struct recovery *r); /* NULL is fine */
 void recovery_begin(struct gateway_loop *gl);
 /* Loop 0, each tick. */
 void recovery_tick(struct gateway_loop *gl, int64_t now_ms);
-int recovery_open(const struct recovery *r); /* still waiting */
 
 /* A worker's offer: the `usage` of the link's handlers, arg is the loop. */
 void orphan_usage(struct link *l, const Wire__UsageList *m, void *arg);
@@ -30,6 +29,8 @@ void orphan_usage(struct link *l, const Wire__UsageList *m, void *arg);
 void orphan_tick(struct gateway_loop *gl, int64_t now_ms);
 /* More is on disk. */
 void orphan_durable(struct gateway_loop *gl);
+/* Sets stats.recovering: how many there are. Each tick, and when one comes. */
+void orphan_describe(struct gateway_loop *gl);
 void orphan_done(struct gateway_loop *gl);
 
 #endif

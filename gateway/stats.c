@@ -100,6 +100,8 @@ enum status stats_put(struct buf *out, const struct stats *const *loops, int cou
         STAT("in_flight_requests", "gauge", "Requests at work.", in_flight),
         STAT("queued_requests", "gauge", "Requests waiting for a worker.", queued),
         STAT("unsettled_requests", "gauge", "Requests whose record is not on disk yet.", unsettled),
+        STAT("recovering_requests", "gauge",
+             "Requests of a process that ended, whose record is not on disk yet.", recovering),
         STAT("worker_links", "gauge", "Connected workers, over all loops.", links_up),
         STAT("journal_lag_bytes", "gauge", "Written, but not on disk yet.", journal_lag_bytes),
 #undef STAT

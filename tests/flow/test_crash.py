@@ -98,6 +98,26 @@ def worker_counts(s):
     return best
 
 
+def open_requests(s):
+    """How many requests the gateway, or an earlier process of it, has not put on record yet."""
+    status, text = s.admin_get("gateway", "/metrics")
+    assert status == 200, text
+    names = ("in_flight", "unsettled", "recovering")
+    return sum(int(line.split()[1]) for line in text.splitlines()
+               for name in names if line.startswith(f"tollgate_gateway_{name}_requests "))
+
+
+def reconcile(s):
+    """`tollgate reconcile` over all four: worker, journal, usage events, ledger."""
+    table = os.path.join(s.dir, "worker", "usage.table")
+    lines = os.path.join(s.dir, "worker-usage.jsonl")
+    with open(lines, "w") as f:
+        subprocess.run([os.path.join(BIN, "tollgate-worker"), "--usage-table", table], check=True,
+                       stdout=f)
+    return s.cli("reconcile", "--journal", os.path.join(s.dir, "gateway", "journal"),
+                 "--worker-usage", lines, ok=False)
+
+
 def agree(s, load):
     events = {r[0]: r for r in s.sql(
         "select id, prompt_tokens, completion_tokens, reasoning_tokens, outcome, cost_pico "
@@ -141,7 +161,7 @@ def money(s):
     want = int(ledger["balance_pico"]) // 1000
     held = s.redis("keys", "tg:h:*") != ""
     check(nano == want or (held and nano < want), f"the balance in Redis: {nano}, ledger {want}")
-    out = s.cli("reconcile", "--json", ok=False)
+    out = reconcile(s)
     check_equal(out.returncode, 0, f"tollgate reconcile: {out.stdout} {out.stderr}")
 
 
@@ -162,14 +182,18 @@ with Stack(backend="cpu", gateway={"settle_grace_ms": "5s", "recover_wait_ms": "
     load.stop()
     s.wait_ready()
 
+    # What was open when the gateway was killed is settled a moment after it is back: when its
+    # worker has offered the counts, or recover_wait_ms have passed. Until then nothing differs in
+    # what is on record, so agreement alone would be seen too early.
     def settled():
-        metrics = s.admin_get("billing", "/readyz")[0] == 200
-        return metrics and s.cli("reconcile", "--json", ok=False).returncode == 0
+        ready = s.admin_get("billing", "/readyz")[0] == 200
+        acked = all(row["state"] == "acked" for row in worker_counts(s).values())
+        return ready and acked and open_requests(s) == 0 and reconcile(s).returncode == 0
     try:
         wait_for("every request to be settled", settled, 60)
     except AssertionError as e:
         check(False, str(e))
-        print(s.cli("reconcile", ok=False).stdout)
+        print(reconcile(s).stdout)
     agree(s, load)
     money(s)
     if stack.failures:
