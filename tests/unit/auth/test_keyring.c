@@ -176,13 +176,16 @@ int main(void)
     stale_copy();
     many();
 
-    /* Freed with a question on its way: the asker is told, nothing leaks. */
+    /* Freed with questions on their way, of an unknown key and of a malformed one, which is asked
+     * for like any other: the askers are told, nothing leaks. */
     struct secret unknown;
     key_text_make(KEY_API, &unknown);
     answers = 0;
     keyring_find(keyring, unknown.text, strlen(unknown.text), on_answer, NULL);
+    keyring_find(keyring, "not a key", 9, on_answer, NULL);
+    CHECK_INT(answers, 0);
     keyring_free(keyring);
-    CHECK_INT(answers, 1);
+    CHECK_INT(answers, 2);
     CHECK_INT(last_status, UNAVAILABLE);
     redis_free(redis);
     pg_async_free(pg_async);
