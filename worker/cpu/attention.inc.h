@@ -71,7 +71,7 @@ INLINE void weigh(const struct attend *a, int at, const float *scale, const int 
     for (int i = 0; i < Q * V; i++)
         sum[i] = vec_set(0.0f);
     for (int block = 0; block * 16 < a->tokens; block++) {
-        const float *row = cache_row(a, block * 16) + at;
+        const float *row = cache_row(a, block * 16) + a->value_offset + at;
         int n = a->tokens - block * 16 < 16 ? a->tokens - block * 16 : 16;
         for (int t = 0; t < n; t++, row += a->row_stride) {
 #pragma GCC unroll 4

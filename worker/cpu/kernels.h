@@ -46,7 +46,8 @@ struct attend {
     const int32_t *blocks;
     int tokens;          /* positions 0 .. tokens - 1 are attended to */
     int key_floats;      /* the keys are the first values of a row */
-    int value_floats;    /* so are the values (MLA: the latent serves as both) */
+    int value_floats;
+    int value_offset;    /* where in a row the values begin; MLA: 0, the latent serves as both */
     float *scores;       /* scratch: 4 x score_stride */
     size_t score_stride; /* tokens rounded up to 16, at least */
     float *out;

@@ -4,77 +4,28 @@
 
 enum { CONFIG_BYTES_MAX = 1 << 20 };
 
-static const struct family *const families[] = {&family_deepseek_v3};
+static const struct family *const families[] = {
+    &family_deepseek_v2, &family_deepseek_v3, &family_llama,   &family_qwen2,
+    &family_qwen3,       &family_qwen3_moe,   &family_mixtral,
+};
 enum { FAMILY_COUNT = sizeof families / sizeof *families };
-
-bool model_config_is_moe(const struct model_config *c, int layer)
-{
-    return c->moe.experts > 0 && layer >= c->moe.first_layer && layer % c->moe.every == 0;
-}
 
 void config_read_common(struct fields *f, struct model_config *c)
 {
     c->vocab = fields_int(f, "vocab_size", 1, 1 << 22);
     c->hidden = fields_int(f, "hidden_size", 16, 1 << 16);
-    c->layers = fields_int(f, "num_hidden_layers", 1, 1024);
-    c->heads = fields_int(f, "num_attention_heads", 1, 1024);
+    c->layers = fields_int(f, "num_hidden_layers", 1, MODEL_MAX_LAYERS - 1);
+    c->heads = fields_int(f, "num_attention_heads", 1, MODEL_MAX_HEADS);
     c->context_tokens = fields_int(f, "max_position_embeddings", 1, 1 << 24);
     c->mlp_width = fields_int(f, "intermediate_size", 16, 1 << 20);
     c->epsilon = fields_number(f, "rms_norm_eps", 0, 1);
     c->tied_embeddings = fields_bool_or(f, "tie_word_embeddings", false);
+    c->names =
+        (struct tensor_names){"mlp.gate", "mlp.experts", "gate_proj", "up_proj", "down_proj"};
     fields_must_divide(f, "hidden_size", c->hidden, 16);
     fields_must_divide(f, "intermediate_size", c->mlp_width, 16);
     fields_must_be(f, "hidden_act", "silu", true);
-    fields_must_be_off(f, "attention_bias");
     fields_must_be_off(f, "mlp_bias");
-}
-
-static double yarn_magnitude(double factor, double mscale)
-{
-    return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
-}
-
-static void read_yarn(struct fields *f, struct rope_config *r, double *mscale_all_dim)
-{
-    r->factor = fields_number(f, "factor", 1, 1e6);
-    r->original_tokens = fields_number(f, "original_max_position_embeddings", 1, 1e9);
-    r->beta_fast = fields_number_or(f, "beta_fast", 1e-6, 1e6, 32);
-    r->beta_slow = fields_number_or(f, "beta_slow", 1e-6, 1e6, 1);
-    double mscale = fields_number_or(f, "mscale", 0, 1e3, 0);
-    *mscale_all_dim = fields_number_or(f, "mscale_all_dim", 0, 1e3, 0);
-    if (!fields_bool_or(f, "truncate", true))
-        fields_fail(f, "truncate", "is false; only true is supported");
-    if (fields_has(f, "attention_factor"))
-        r->magnitude = fields_number(f, "attention_factor", 0, 1e3);
-    else if (mscale > 0 && *mscale_all_dim > 0)
-        r->magnitude =
-            yarn_magnitude(r->factor, mscale) / yarn_magnitude(r->factor, *mscale_all_dim);
-    else
-        r->magnitude = yarn_magnitude(r->factor, 1);
-}
-
-/* Publishers write rope_theta and rope_scaling; newer tools put both into rope_parameters. */
-void config_read_rope(struct fields *f, struct rope_config *r, double *mscale_all_dim)
-{
-    bool newer = fields_has(f, "rope_parameters");
-    const char *name = newer ? "rope_parameters" : "rope_scaling";
-    struct fields inner = *f;
-    inner.prefix = newer ? "rope_parameters." : "rope_scaling.";
-    inner.object = json_get(f->object, name);
-    r->magnitude = 1;
-    *mscale_all_dim = 0;
-    r->theta = fields_number_or(newer ? &inner : f, "rope_theta", 1, 1e12, 10000);
-    if (!fields_has(f, name))
-        return;
-    const char *kind = fields_text(&inner, fields_has(&inner, "rope_type") ? "rope_type" : "type");
-    if (!json_is_object(inner.object))
-        fields_fail(f, name, "is not an object");
-    else if (kind && strcmp(kind, "yarn") == 0)
-        read_yarn(&inner, r, mscale_all_dim);
-    else if (!(newer && !kind) && !(kind && strcmp(kind, "default") == 0))
-        fields_fail(&inner, "type", "is not one of \"yarn\" and \"default\"");
-    if (f->status == OK)
-        f->status = inner.status;
 }
 
 void config_read_fp8(struct fields *f, struct model_config *c)
@@ -98,16 +49,75 @@ void config_read_fp8(struct fields *f, struct model_config *c)
         f->status = q.status;
 }
 
+static void check_layer_types(struct fields *f)
+{
+    const struct json *types = json_get(f->object, "layer_types");
+    for (const struct json *t = json_first(json_is_array(types) ? types : NULL); t;
+         t = json_next(t)) {
+        const char *is = json_string(t);
+        if (!is || strcmp(is, "full_attention") != 0)
+            fields_fail(f, "layer_types",
+                        "names others than full_attention, which alone is supported");
+    }
+}
+
+void config_read_gqa(struct fields *f, struct model_config *c)
+{
+    struct gqa_config *g = &c->gqa;
+    double unused;
+    c->attention = ATTENTION_GROUPED;
+    g->kv_heads = fields_int_or(f, "num_key_value_heads", 1, MODEL_MAX_HEADS, c->heads);
+    g->head_dims = fields_int_or(f, "head_dim", 16, 1024, c->hidden / c->heads);
+    if (g->head_dims < 16)
+        fields_fail(f, "num_attention_heads", "leaves less than 16 dimensions to a head");
+    fields_must_divide(f, "head_dim", g->head_dims, 16);
+    if (c->heads % g->kv_heads)
+        fields_fail(f, "num_key_value_heads", "does not divide num_attention_heads");
+    if (fields_has(f, "partial_rotary_factor") &&
+        fields_number(f, "partial_rotary_factor", 0, 1) < 1)
+        fields_fail(f, "partial_rotary_factor", "is below 1; only 1 is supported");
+    config_read_rope(f, &c->rope, &unused);
+    c->rope.dims = g->head_dims;
+    c->rope.halves = true;
+    g->softmax_scale = 1 / sqrt(g->head_dims);
+    check_layer_types(f);
+}
+
+void config_refuse_window(struct fields *f, const struct model_config *c)
+{
+    if (fields_has(f, "sliding_window") &&
+        fields_int(f, "sliding_window", 1, INT32_MAX) < c->context_tokens)
+        fields_fail(f, "sliding_window",
+                    "is below max_position_embeddings; only full attention is supported");
+}
+
+void config_check_moe(struct fields *f, const struct moe_config *m)
+{
+    int group = m->experts / m->groups;
+    if (m->experts % m->groups || (m->groups > 1 && group < 2))
+        fields_fail(f, "n_group", "does not divide n_routed_experts into groups of two or more");
+    else if (m->kept_groups > m->groups)
+        fields_fail(f, "topk_group", "is more than n_group");
+    else if (m->chosen > m->kept_groups * group)
+        fields_fail(f, "num_experts_per_tok",
+                    m->groups > 1 ? "is more than the kept groups hold"
+                                  : "is more than all experts");
+}
+
 static const struct family *find_family(struct fields *f)
 {
     const struct json *list = json_get(f->object, "architectures");
     const char *name = json_string(json_first(json_is_array(list) ? list : NULL));
+    char why[400];
+    size_t used;
     for (int i = 0; name && i < FAMILY_COUNT; i++)
         if (strcmp(families[i]->architecture, name) == 0)
             return families[i];
-    char why[200];
-    snprintf(why, sizeof why, "names %.80s; supported: %s", name ? name : "no architecture",
-             families[0]->architecture);
+    used = (size_t)snprintf(why, sizeof why,
+                            "names %.80s; supported:", name ? name : "no architecture");
+    for (int i = 0; i < FAMILY_COUNT; i++)
+        used += (size_t)snprintf(why + used, sizeof why - used, "%s %s", i ? "," : "",
+                                 families[i]->architecture);
     fields_fail(f, "architectures", why);
     return NULL;
 }

@@ -16,13 +16,13 @@ static void write_cache(const struct pass *p, const struct layer *l, int index, 
     const struct model *m = p->m;
     const struct mla_config *c = &m->config.mla;
     const struct batch_row *r = &p->rows[row];
-    const float *down = m->scratch.down + (size_t)row * (size_t)m->down_rows + c->q_rank;
+    const float *down =
+        m->scratch.projected + (size_t)row * (size_t)m->projected_floats + c->q_rank;
     float *to = kv_row(p->kv, index, r->blocks[r->position / KV_BLOCK_TOKENS],
                        r->position % KV_BLOCK_TOKENS);
     m->kernels->rms_norm(to, down, l->mla.kv_norm, c->kv_rank, (float)m->config.epsilon);
     memcpy(to + c->kv_rank, down + c->kv_rank, (size_t)c->rope_dims * sizeof *to);
-    rope_turn(to + c->kv_rank, m->scratch.angles + (size_t)row * (size_t)c->rope_dims,
-              m->rope.pairs);
+    rope_turn(&m->rope, to + c->kv_rank, m->scratch.angles + (size_t)row * (size_t)c->rope_dims);
 }
 
 /* A query in the cache's terms, from its head's own: scaled, rotated, folded. */
@@ -32,17 +32,16 @@ static void fold_query(const struct pass *p, const struct layer *l, int head, in
     const struct model *m = p->m;
     const struct mla_config *c = &m->config.mla;
     size_t query_stride = (size_t)m->query_panels * 16;
-    size_t row_stride = (size_t)m->config.heads * (size_t)m->key_floats;
+    size_t row_stride = (size_t)m->config.heads * (size_t)m->cache_floats;
     float *out =
-        m->scratch.queries + (size_t)first * row_stride + (size_t)head * (size_t)m->key_floats;
+        m->scratch.queries + (size_t)first * row_stride + (size_t)head * (size_t)m->cache_floats;
     struct input in = {.data = query, .stride = query_stride};
     m->kernels->matmul(&l->mla.key[head], 0, l->mla.key[head].panels, &in, count, out, row_stride);
     for (int i = 0; i < count; i++) {
         float *rope = out + (size_t)i * row_stride + c->kv_rank;
         memcpy(rope, query + (size_t)i * query_stride + c->nope_dims,
                (size_t)c->rope_dims * sizeof *rope);
-        rope_turn(rope, m->scratch.angles + (size_t)(first + i) * (size_t)c->rope_dims,
-                  m->rope.pairs);
+        rope_turn(&m->rope, rope, m->scratch.angles + (size_t)(first + i) * (size_t)c->rope_dims);
     }
 }
 
@@ -56,7 +55,8 @@ static void make_queries(const struct pass *p, const struct layer *l, int head, 
     if (c->q_rank) {
         for (int i = 0; i < count; i++)
             m->kernels->rms_norm(own->normed + (size_t)i * (size_t)c->q_rank,
-                                 m->scratch.down + (size_t)(first + i) * (size_t)m->down_rows,
+                                 m->scratch.projected +
+                                     (size_t)(first + i) * (size_t)m->projected_floats,
                                  l->mla.q_norm, c->q_rank, (float)m->config.epsilon);
         in = (struct input){.data = own->normed, .stride = (size_t)c->q_rank};
     }
@@ -77,15 +77,15 @@ static void attend_row(const struct pass *p, int index, int row, int head, int h
     size_t padded = ((size_t)m->config.context_tokens + 15) / 16 * 16;
     struct attend a = {
         .queries = m->scratch.queries +
-                   ((size_t)row * (size_t)m->config.heads + (size_t)head) * (size_t)m->key_floats,
-        .query_stride = (size_t)m->key_floats,
+                   ((size_t)row * (size_t)m->config.heads + (size_t)head) * (size_t)m->cache_floats,
+        .query_stride = (size_t)m->cache_floats,
         .query_count = heads,
         .cache = kv_row(p->kv, index, 0, 0),
-        .block_stride = KV_BLOCK_TOKENS * (size_t)m->key_floats,
-        .row_stride = (size_t)m->key_floats,
+        .block_stride = KV_BLOCK_TOKENS * (size_t)m->cache_floats,
+        .row_stride = (size_t)m->cache_floats,
         .blocks = r->blocks,
         .tokens = r->position + 1,
-        .key_floats = m->key_floats,
+        .key_floats = m->cache_floats,
         .value_floats = m->config.mla.kv_rank,
         .scores = own->scores,
         .score_stride = padded,
@@ -158,18 +158,9 @@ void mla_run(struct pass *p, const struct layer *l, int index, int member)
     pass_norm(p, member, l->attention_norm);
     pool_barrier(m->pool);
     struct input in = {.data = s->normed, .stride = hidden};
-    pass_matmul(p, member, &l->mla.down, &in, p->count, s->down, (size_t)m->down_rows);
+    pass_matmul(p, member, &l->mla.down, &in, p->count, s->projected, (size_t)m->projected_floats);
     pool_barrier(m->pool);
     query_phase(p, l, index, member);
     attention_phase(p, l, index, member);
-    in.data = s->attended;
-    in.stride = (size_t)m->config.heads * (size_t)m->config.mla.value_dims;
-    pass_matmul(p, member, &l->mla.out, &in, p->count, s->normed, hidden);
-    pool_barrier(m->pool);
-    int begin, end;
-    pass_share(p, p->count, member, &begin, &end);
-    for (int i = begin; i < end; i++)
-        m->kernels->add_scaled(s->x + (size_t)i * hidden, s->normed + (size_t)i * hidden, 1.0f,
-                               m->config.hidden);
-    /* The next phase begins with the same rows' norms: no barrier. */
+    pass_attention_out(p, member, &l->mla.out, NULL);
 }

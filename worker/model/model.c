@@ -17,9 +17,17 @@ static void derive_sizes(struct model *m)
 {
     const struct model_config *c = &m->config;
     const struct mla_config *a = &c->mla;
-    m->query_panels = (a->nope_dims + a->rope_dims + 15) / 16;
-    m->key_floats = (a->kv_rank + a->rope_dims + 15) / 16 * 16;
-    m->down_rows = (a->q_rank + a->kv_rank + a->rope_dims + 15) / 16 * 16;
+    const struct gqa_config *g = &c->gqa;
+    if (c->attention == ATTENTION_LATENT) {
+        m->query_panels = (a->nope_dims + a->rope_dims + 15) / 16;
+        m->cache_floats = (a->kv_rank + a->rope_dims + 15) / 16 * 16;
+        m->projected_floats = (a->q_rank + a->kv_rank + a->rope_dims + 15) / 16 * 16;
+        m->attended_floats = c->heads * a->value_dims;
+    } else {
+        m->cache_floats = 2 * g->kv_heads * g->head_dims;
+        m->projected_floats = (c->heads + 2 * g->kv_heads) * g->head_dims;
+        m->attended_floats = c->heads * g->head_dims;
+    }
     m->active_stride = c->mlp_width;
     if (c->moe.width > m->active_stride)
         m->active_stride = c->moe.width;
@@ -104,7 +112,7 @@ int model_threads(const struct model *m)
 
 void model_kv_shape(const struct model *m, struct kv_shape *out)
 {
-    *out = (struct kv_shape){m->config.layers, m->key_floats};
+    *out = (struct kv_shape){m->config.layers, m->cache_floats};
 }
 
 /* Of `times` rows, of which this share reads the weights anew. */
@@ -121,12 +129,15 @@ static void add_layer(struct model_work *work, const struct model *m, const stru
                       int rows)
 {
     const struct moe_config *c = &m->config.moe;
-    const struct matrix *each[] = {&l->mla.down, &l->mla.query,     &l->mla.out,
-                                   &l->router,   &l->dense.gate_up, &l->dense.down};
+    const struct matrix *each[] = {&l->mla.down,      &l->mla.query, &l->mla.out, &l->gqa.query,
+                                   &l->gqa.key,       &l->gqa.value, &l->gqa.out, &l->router,
+                                   &l->dense.gate_up, &l->dense.down};
     for (size_t j = 0; j < sizeof each / sizeof *each; j++)
         add_work(work, each[j], 1, 1);
-    add_work(work, &l->mla.key[0], m->config.heads, m->config.heads);
-    add_work(work, &l->mla.value[0], m->config.heads, m->config.heads);
+    if (m->config.attention == ATTENTION_LATENT) {
+        add_work(work, &l->mla.key[0], m->config.heads, m->config.heads);
+        add_work(work, &l->mla.value[0], m->config.heads, m->config.heads);
+    }
     if (!l->experts)
         return;
     double touched = c->experts * (1 - pow(1 - (double)c->chosen / c->experts, rows));
@@ -141,9 +152,11 @@ void model_work(const struct model *m, int rows, int context, struct model_work 
         add_layer(&work, m, &m->layers[i], rows);
     add_work(&work, &m->head, 1, 1);
     double cached = (double)m->config.layers * context;
-    work.bytes_per_step += rows * cached * m->key_floats * (double)sizeof(float);
+    work.bytes_per_step += rows * cached * m->cache_floats * (double)sizeof(float);
     work.multiply_adds_per_row +=
-        cached * m->config.heads * (m->key_floats + m->config.mla.kv_rank);
+        cached * m->config.heads *
+        (m->config.attention == ATTENTION_LATENT ? m->cache_floats + m->config.mla.kv_rank
+                                                 : 2 * m->config.gqa.head_dims);
     *out = work;
 }
 

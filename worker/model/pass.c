@@ -60,6 +60,25 @@ void pass_norm(const struct pass *p, int member, const float *weight)
                              (float)m->config.epsilon);
 }
 
+void pass_attention_out(const struct pass *p, int member, const struct matrix *w, const float *bias)
+{
+    const struct model *m = p->m;
+    const struct scratch *s = &m->scratch;
+    size_t hidden = (size_t)m->config.hidden;
+    struct input in = {.data = s->attended, .stride = (size_t)m->attended_floats};
+    pass_matmul(p, member, w, &in, p->count, s->normed, hidden);
+    pool_barrier(m->pool);
+    int begin, end;
+    pass_share(p, p->count, member, &begin, &end);
+    for (int i = begin; i < end; i++) {
+        float *x = s->x + (size_t)i * hidden;
+        m->kernels->add_scaled(x, s->normed + (size_t)i * hidden, 1.0f, m->config.hidden);
+        if (bias)
+            m->kernels->add_scaled(x, bias, 1.0f, m->config.hidden);
+    }
+    /* The next phase begins with the same rows' norms: no barrier. */
+}
+
 static void embed(const struct pass *p, int member)
 {
     const struct model *m = p->m;
@@ -81,7 +100,10 @@ void pass_run(void *pass, int member)
     struct model *m = p->m;
     embed(p, member);
     for (int i = 0; i < m->config.layers; i++) {
-        mla_run(p, &m->layers[i], i, member);
+        if (m->config.attention == ATTENTION_LATENT)
+            mla_run(p, &m->layers[i], i, member);
+        else
+            gqa_run(p, &m->layers[i], i, member);
         mlp_run(p, &m->layers[i], i, member);
     }
     if (!p->logit_count)
@@ -134,9 +156,10 @@ static void carve_all(struct carving *c, const struct model *m, struct scratch *
     s->rows = (int)rows;
     s->x = floats(c, rows, (size_t)f->hidden);
     s->normed = floats(c, rows, (size_t)f->hidden);
-    s->down = floats(c, rows, (size_t)m->down_rows);
-    s->queries = floats(c, rows, heads * (size_t)m->key_floats);
-    s->attended = floats(c, rows, heads * (size_t)f->mla.value_dims);
+    s->projected = floats(c, rows, (size_t)m->projected_floats);
+    if (f->attention == ATTENTION_LATENT)
+        s->queries = floats(c, rows, heads * (size_t)m->cache_floats);
+    s->attended = floats(c, rows, (size_t)m->attended_floats);
     s->active = floats(c, rows * (chosen + 1), (size_t)m->active_stride);
     s->angles = floats(c, rows, (size_t)f->rope.dims);
     s->router_logits = floats(c, rows, (size_t)f->moe.experts);

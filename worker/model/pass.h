@@ -29,13 +29,20 @@ struct mla {
     const float *q_norm, *kv_norm;
 };
 
+struct gqa {
+    struct matrix query, key, value, out; /* [heads x head_dims][hidden] and so on */
+    /* NULL: the family has none. Norms are of one head. */
+    const float *query_bias, *key_bias, *value_bias, *out_bias, *query_norm, *key_norm;
+};
+
 struct layer {
     const float *attention_norm, *mlp_norm;
-    struct mla mla;
+    struct mla mla; /* one of the two, as config.attention says */
+    struct gqa gqa;
     struct mlp dense;     /* the layer's own, or the shared experts */
     struct mlp *experts;  /* NULL: a layer without experts */
     struct matrix router; /* [experts][hidden] */
-    const float *bias;    /* of the choice */
+    const float *bias;    /* of the choice; NULL: none */
 };
 
 /* One MLP and the rows that go through it. */
@@ -63,7 +70,10 @@ enum { ROW_TILE = 32, TILE_PANELS = 8 };
 
 struct scratch { /* of one batch; [row] first */
     int rows;    /* how many there is room for */
-    float *x, *normed, *down, *queries, *attended, *active, *angles;
+    float *x, *normed;
+    float *projected; /* MLA: the compressed ones; GQA: queries, keys, values */
+    float *queries;   /* MLA: folded; [heads][cache_floats] */
+    float *attended, *active, *angles;
     float *router_logits, *weights;
     int *experts;
     int32_t *logit_rows;
@@ -86,11 +96,12 @@ struct model {
     struct scratch scratch;
     struct pace pace;
     /* sizes made from the configuration */
-    int query_panels;    /* of one head's query */
-    int key_floats;      /* latent + rope key, padded: a row of the cache and of a query */
-    int down_rows;       /* padded */
-    int active_stride;   /* the widest MLP */
-    double work_per_row; /* multiply-adds */
+    int query_panels;     /* MLA: of one head's query */
+    int cache_floats;     /* a row of the cache; MLA: and of a query, latent + rope key, padded */
+    int projected_floats; /* a row of scratch.projected */
+    int attended_floats;  /* a row of scratch.attended */
+    int active_stride;    /* the widest MLP */
+    double work_per_row;  /* multiply-adds */
 };
 
 struct pass {
@@ -108,8 +119,9 @@ enum status scratch_reserve(struct model *m, int rows, struct error *err);
 void scratch_done(struct scratch *s);
 /* The whole pass, on every member of the pool. */
 void pass_run(void *pass, int member);
-/* Onto x. x is complete before it; behind it, the member's own rows of x are. */
+/* Attention, onto x. x is complete before it; behind it, the member's own rows of x are. */
 void mla_run(struct pass *p, const struct layer *l, int index, int member);
+void gqa_run(struct pass *p, const struct layer *l, int index, int member);
 /* Begins with the member's own rows of x only; ends on a barrier. */
 void mlp_run(struct pass *p, const struct layer *l, int index, int member);
 /* The rows [begin, end) that are the member's. */
@@ -117,6 +129,9 @@ void pass_share(const struct pass *p, int n, int member, int *begin, int *end);
 /* w times the input, shared out among the members by rows or by panels. No barrier. */
 void pass_matmul(const struct pass *p, int member, const struct matrix *w, const struct input *in,
                  int count, float *out, size_t out_stride);
+/* The end of attention: w times scratch.attended and the bias (NULL: none) onto x. */
+void pass_attention_out(const struct pass *p, int member, const struct matrix *w,
+                        const float *bias);
 /* The member's share of rows of x, normalised into `normed`. No barrier. */
 void pass_norm(const struct pass *p, int member, const float *weight);
 /* Walks over n tasks of unequal length: for (i = pass_first(..); i < n; i = pass_next(.., i)). */

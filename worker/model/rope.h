@@ -1,4 +1,5 @@
-/* Rotary positions, with YaRN's stretched frequencies. Immutable after init: any thread. */
+/* Rotary positions, with the stretched frequencies of YaRN and of Llama 3. Immutable after init:
+ * any thread. */
 #ifndef WORKER_MODEL_ROPE_H
 #define WORKER_MODEL_ROPE_H
 
@@ -6,15 +7,16 @@
 
 struct rope {
     int pairs;
+    bool halves;       /* as in struct rope_config */
     double *frequency; /* radians per position, [pairs] */
     double magnitude;
 };
 
 enum status rope_init(struct rope *r, const struct rope_config *c, struct error *err);
 void rope_done(struct rope *r);
-/* out: [pairs] of (cosine, sine) at a position. */
+/* out: 2 x pairs floats for rope_turn at a position. */
 void rope_angles(const struct rope *r, int position, float *out);
-/* Rotates neighbouring pairs of x in place. */
-void rope_turn(float *x, const float *angles, int pairs);
+/* Rotates x, 2 x pairs floats, in place. */
+void rope_turn(const struct rope *r, float *x, const float *angles);
 
 #endif

@@ -27,13 +27,18 @@ static int largest(const float *s, int n)
     return best;
 }
 
+static float group_score(const struct moe_config *c, const float *s, int n)
+{
+    return c->group_score == GROUPS_BY_LARGEST ? s[largest(s, n)] : sum_of_two_best(s, n);
+}
+
 static void drop_groups(const struct moe_config *c, float *choice)
 {
     int size = c->experts / c->groups;
     float score[1024];
     bool kept[1024] = {false};
     for (int g = 0; g < c->groups; g++)
-        score[g] = sum_of_two_best(choice + g * size, size);
+        score[g] = group_score(c, choice + g * size, size);
     for (int i = 0; i < c->kept_groups; i++) {
         int g = largest(score, c->groups);
         kept[g] = true;
@@ -54,15 +59,34 @@ static void sort_ascending(int *experts, int n)
         }
 }
 
+static void sigmoid(const float *logits, float *score, int n)
+{
+    for (int e = 0; e < n; e++)
+        score[e] = 1.0f / (1.0f + expf(-logits[e]));
+}
+
+static void softmax(const float *logits, float *score, int n)
+{
+    float most = logits[largest(logits, n)], sum = 0;
+    for (int e = 0; e < n; e++) {
+        score[e] = expf(logits[e] - most);
+        sum += score[e];
+    }
+    for (int e = 0; e < n; e++)
+        score[e] /= sum;
+}
+
 void router_choose(const struct moe_config *c, const float *logits, const float *bias, int *experts,
                    float *weights)
 {
     float score[ROUTER_MAX_EXPERTS], choice[ROUTER_MAX_EXPERTS];
     assert(c->experts <= ROUTER_MAX_EXPERTS && c->chosen <= ROUTER_MAX_CHOSEN);
-    for (int e = 0; e < c->experts; e++) {
-        score[e] = 1.0f / (1.0f + expf(-logits[e]));
-        choice[e] = score[e] + bias[e];
-    }
+    if (c->scores == SCORES_SIGMOID)
+        sigmoid(logits, score, c->experts);
+    else
+        softmax(logits, score, c->experts);
+    for (int e = 0; e < c->experts; e++)
+        choice[e] = bias ? score[e] + bias[e] : score[e];
     if (c->kept_groups < c->groups)
         drop_groups(c, choice);
     for (int i = 0; i < c->chosen; i++) {

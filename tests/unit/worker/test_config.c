@@ -78,7 +78,7 @@ static void test_config(void)
     struct error err = {""};
     CHECK(model_config_load("models/demo", &c, &err) == OK);
     CHECK(c.hidden == 256 && c.mla.kv_rank == 64 && c.moe.experts == 16 && c.block_rows == 128);
-    CHECK(!model_config_is_moe(&c, 0) && model_config_is_moe(&c, 1));
+    CHECK(!c.has_experts[0] && c.has_experts[1] && c.mtp_layers == 1);
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         put_config(wrong[i].from, wrong[i].to);
         CHECK(model_config_load(folder, &c, &err) == INVALID);

@@ -1,6 +1,6 @@
 /*
- * Models of the family with other features than the demo model's, where the shared fixtures are
- * at hand: YaRN, no query compression, shards, FP8 blocks that heads cut across.
+ * Models of every family with other features than the demo model's, where the shared fixtures are
+ * at hand: YaRN, no query compression, shards, FP8 blocks that heads cut across, grouped queries.
  */
 #include <unistd.h>
 
@@ -81,8 +81,20 @@ static void check_greedy(const char *name)
 
 int main(void)
 {
-    static const char *const names[] = {"deepseek-v3", "deepseek-v3-fp8", "deepseek-v3-no-q-lora",
-                                        "deepseek-v3-sharded"};
+    static const char *const names[] = {"deepseek-v2-groups",
+                                        "deepseek-v2-lite",
+                                        "deepseek-v3",
+                                        "deepseek-v3-fp8",
+                                        "deepseek-v3-no-q-lora",
+                                        "deepseek-v3-sharded",
+                                        "llama2-f16",
+                                        "llama2-f32",
+                                        "llama3",
+                                        "mixtral",
+                                        "qwen2",
+                                        "qwen2-tied",
+                                        "qwen3",
+                                        "qwen3-moe"};
     const char *shared = getenv("TOLLGATE_SHARED");
     snprintf(root, sizeof root, "%s", shared ? shared : "../shared");
     if (access(root, R_OK) != 0)

@@ -1,0 +1,88 @@
+/* The weights of latent attention. */
+#include "worker/model/load.h"
+
+static enum status load_down(const struct loader *l, struct mla *a)
+{
+    const struct mla_config *c = &l->c->mla;
+    struct source q = {0}, kv;
+    int rows = c->kv_rank + c->rope_dims;
+    enum status st = load_weight(l, "self_attn.kv_a_proj_with_mqa.weight", rows, l->c->hidden, &kv);
+    if (st == OK && c->q_rank) {
+        st = load_weight(l, "self_attn.q_a_proj.weight", c->q_rank, l->c->hidden, &q);
+        if (st == OK)
+            st = load_same_type(l, &q, &kv);
+    }
+    if (st == OK)
+        st = pack_begin(l->m->store, &a->down, &kv, c->q_rank + rows, l->c->hidden, kv.block_cols,
+                        l->err);
+    if (st == OK && c->q_rank)
+        st = pack_rows(&a->down, 0, &q, 0, c->q_rank, l->err);
+    if (st == OK)
+        st = pack_rows(&a->down, c->q_rank, &kv, 0, rows, l->err);
+    return st;
+}
+
+static enum status load_query(const struct loader *l, struct mla *a)
+{
+    const struct mla_config *c = &l->c->mla;
+    struct source q;
+    int dims = c->nope_dims + c->rope_dims, heads = l->c->heads;
+    int cols = c->q_rank ? c->q_rank : l->c->hidden, padded = l->m->query_panels * 16;
+    enum status st =
+        load_weight(l, c->q_rank ? "self_attn.q_b_proj.weight" : "self_attn.q_proj.weight",
+                    heads * dims, cols, &q);
+    if (st == OK)
+        st = pack_begin(l->m->store, &a->query, &q, heads * padded, cols, q.block_cols, l->err);
+    for (int h = 0; st == OK && h < heads; h++)
+        st = pack_rows(&a->query, h * padded, &q, h * dims, dims, l->err);
+    return st;
+}
+
+static int common_divisor(int a, int b)
+{
+    return b ? common_divisor(b, a % b) : a;
+}
+
+/* kv_b holds, per head, the key's rows, then the value's. */
+static enum status load_key_value(const struct loader *l, struct mla *a)
+{
+    const struct mla_config *c = &l->c->mla;
+    struct source kv;
+    int dims = c->nope_dims + c->value_dims, heads = l->c->heads;
+    a->key = store_alloc(l->m->store, (size_t)heads * sizeof *a->key);
+    a->value = store_alloc(l->m->store, (size_t)heads * sizeof *a->value);
+    if (!a->key || !a->value)
+        return error_set(l->err, NOMEM, "out of memory for weights");
+    enum status st = load_weight(l, "self_attn.kv_b_proj.weight", heads * dims, c->kv_rank, &kv);
+    for (int h = 0; st == OK && h < heads; h++) {
+        /* Transposed, the scales change where a block of rows ends, which may be within a head. */
+        int segment = common_divisor(kv.block_rows, dims);
+        st = pack_begin(l->m->store, &a->key[h], &kv, c->kv_rank, c->nope_dims, segment, l->err);
+        if (st == OK)
+            st = pack_transposed(&a->key[h], &kv, h * dims, c->nope_dims, l->err);
+        if (st == OK)
+            st = pack_begin(l->m->store, &a->value[h], &kv, c->value_dims, c->kv_rank,
+                            kv.block_cols, l->err);
+        if (st == OK)
+            st = pack_rows(&a->value[h], 0, &kv, h * dims + c->nope_dims, c->value_dims, l->err);
+    }
+    return st;
+}
+
+enum status load_mla(const struct loader *l, struct mla *a)
+{
+    const struct mla_config *c = &l->c->mla;
+    enum status st = load_down(l, a);
+    if (st == OK)
+        st = load_query(l, a);
+    if (st == OK)
+        st = load_key_value(l, a);
+    if (st == OK)
+        st = load_plain(l, "self_attn.o_proj.weight", l->c->hidden, l->c->heads * c->value_dims,
+                        &a->out);
+    if (st == OK && c->q_rank)
+        st = load_vector(l, "self_attn.q_a_layernorm.weight", c->q_rank, &a->q_norm);
+    if (st == OK)
+        st = load_vector(l, "self_attn.kv_a_layernorm.weight", c->kv_rank, &a->kv_norm);
+    return st;
+}
