@@ -109,7 +109,10 @@ static enum status run_prompt(struct model *m, struct kv *kv, const int32_t *blo
     for (uint32_t done = 0; done < p->count;) {
         int n = 0;
         for (; n < CHUNK_ROWS && done < p->count; n++, done++)
-            rows[n] = (struct batch_row){p->ids[done], (int32_t)done, blocks, true};
+            rows[n] = (struct batch_row){.token = p->ids[done],
+                                         .position = (int32_t)done,
+                                         .blocks = blocks,
+                                         .wants_logits = true};
         model_forward(m, kv, rows, n, logits);
         enum status st = write_floats(f, logits, (size_t)n * model_vocab_size(m), err);
         if (st != OK)

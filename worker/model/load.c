@@ -57,9 +57,8 @@ static enum status load_experts(const struct loader *l, struct layer *layer)
     return st;
 }
 
-static enum status load_layer(struct loader *l, int index)
+enum status load_layer(struct loader *l, int index, struct layer *layer)
 {
-    struct layer *layer = &l->m->layers[index];
     snprintf(l->prefix, sizeof l->prefix, "model.layers.%d.", index);
     enum status st = load_vector(l, "input_layernorm.weight", l->c->hidden, &layer->attention_norm);
     if (st == OK)
@@ -83,6 +82,14 @@ static bool worth_widening(const struct model *m)
     return 2 * safetensors_bytes(m->files, DTYPE_F8_E4M3) <= most;
 }
 
+/* Some tools keep the number of these layers in config.json and leave their tensors out. */
+static bool has_mtp_tensors(const struct model *m)
+{
+    char name[64];
+    snprintf(name, sizeof name, "model.layers.%d.eh_proj.weight", m->config.layers);
+    return m->config.mtp_layers > 0 && safetensors_find(m->files, name);
+}
+
 enum status model_load_weights(struct model *m, struct error *err)
 {
     struct loader l = {
@@ -101,7 +108,9 @@ enum status model_load_weights(struct model *m, struct error *err)
     if (st == OK && !m->layers)
         st = error_set(err, NOMEM, "out of memory for weights");
     for (int i = 0; st == OK && i < c->layers; i++)
-        st = load_layer(&l, i);
+        st = load_layer(&l, i, &m->layers[i]);
+    if (st == OK && m->options.mtp && has_mtp_tensors(m))
+        st = load_mtp(&l);
     if (st == OK)
         safetensors_release_pages(m->files);
     return st;

@@ -31,5 +31,9 @@ enum status load_vector(const struct loader *l, const char *name, int n, const f
 enum status load_same_type(const struct loader *l, const struct source *a, const struct source *b);
 enum status load_mla(const struct loader *l, struct mla *a);
 enum status load_gqa(const struct loader *l, struct gqa *a);
+/* A whole layer, "model.layers.INDEX.". */
+enum status load_layer(struct loader *l, int index, struct layer *layer);
+/* Into l->m->mtp. */
+enum status load_mtp(struct loader *l);
 
 #endif

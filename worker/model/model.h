@@ -19,6 +19,7 @@ struct model_options {
     int threads;         /* 0: the number of processors */
     const char *kernels; /* "avx512", "avx2", "portable"; NULL: the best that this machine has */
     bool narrow;         /* FP8 weights stay 8 bits wide, even where 16 would be faster */
+    bool mtp;            /* load the layer for multi-token prediction, if the model has one */
     /* For tests: told the experts chosen for a row of the batch in a layer. Threads > 1 call it
      * at the same time. */
     void (*routed)(void *arg, int layer, int row, const int *experts, const float *weights,
@@ -34,6 +35,7 @@ void model_free(struct model *m); /* NULL is fine */
 
 uint32_t model_context_tokens(const struct model *m);
 uint32_t model_vocab_size(const struct model *m);
+uint32_t model_hidden_size(const struct model *m);
 const char *model_kernels(const struct model *m);
 int model_threads(const struct model *m);
 /* What a step of that many rows costs at the least, each row attending to `context` tokens: for
@@ -51,6 +53,8 @@ struct batch_row {
     int32_t position;      /* 0 for the first token of a sequence */
     const int32_t *blocks; /* the sequence's block table, covering position */
     bool wants_logits;
+    float *hidden_out; /* NULL, or where the final hidden state goes: model_hidden_size floats */
+    const float *hidden_in; /* of model_mtp_forward alone: see there */
 };
 
 /* Scratch for batches of up to that many rows. */
@@ -62,5 +66,29 @@ enum status model_reserve(struct model *m, int rows, struct error *err);
  * what else is in the batch. */
 void model_forward(struct model *m, struct kv *kv, const struct batch_row *rows, int count,
                    float *logits);
+
+/* Loaded, that is: options.mtp was set and the folder has the layer. The cache has one layer more
+ * then. */
+bool model_has_mtp(const struct model *m);
+
+/*
+ * Guesses the token after the next. A row is a position j whose token model_forward has seen:
+ *   token      the token at j + 1: from the prompt, or just sampled
+ *   position   j
+ *   blocks     the sequence's table, the same as for model_forward
+ *   hidden_in  what model_forward wrote to hidden_out for position j
+ * The row's logits predict the token at j + 2; its hidden_out, with that guess as the token and
+ * j + 1 as the position, may be the hidden_in of a further guess.
+ *
+ * The layer attends to what it wrote to its own layer of the cache, so every position from 0 on
+ * must have passed through it, in order: run it for all rows of a prompt's chunk (without
+ * logits), when their next tokens are known. A position that is decided anew (a rejected guess) is
+ * simply written again. A block shared by prefix ends with a position whose next token may be
+ * another sequence's: that, like any position left out, can only make a guess worse. Guesses are
+ * checked by model_forward: rows for the next token and the guess, one batch; the logits of the
+ * first row say whether the guess is right, those of the second are the token after it.
+ */
+void model_mtp_forward(struct model *m, struct kv *kv, const struct batch_row *rows, int count,
+                       float *logits);
 
 #endif

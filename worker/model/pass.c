@@ -2,6 +2,8 @@
 
 #include <assert.h>
 
+#include "base/clock.h"
+
 /* From this many rows per member on, rows are shared out instead of panels of weights. */
 enum { SHARE_ROWS_FROM = 16 };
 /* Below this many rows the tasks of a phase are shared out in turns, without tickets. */
@@ -79,39 +81,80 @@ void pass_attention_out(const struct pass *p, int member, const struct matrix *w
     /* The next phase begins with the same rows' norms: no barrier. */
 }
 
-static void embed(const struct pass *p, int member)
+void pass_embed(const struct pass *p, int row, float *out)
+{
+    const struct model *m = p->m;
+    const struct batch_row *r = &p->rows[row];
+    size_t hidden = (size_t)m->config.hidden;
+    pack_widen(out, m->embedding, (size_t)r->token * hidden, hidden);
+    rope_angles(&m->rope, r->position,
+                m->scratch.angles + (size_t)row * (size_t)m->config.rope.dims);
+}
+
+void pass_layer(struct pass *p, const struct layer *l, int index, int member)
+{
+    if (p->m->config.attention == ATTENTION_LATENT)
+        mla_run(p, l, index, member);
+    else
+        gqa_run(p, l, index, member);
+    mlp_run(p, l, index, member);
+}
+
+static void keep_hidden(const struct pass *p, int member)
 {
     const struct model *m = p->m;
     size_t hidden = (size_t)m->config.hidden;
     int begin, end;
     pass_share(p, p->count, member, &begin, &end);
-    for (int i = begin; i < end; i++) {
-        const struct batch_row *r = &p->rows[i];
-        pack_widen(m->scratch.x + (size_t)i * hidden, m->embedding, (size_t)r->token * hidden,
-                   hidden);
-        rope_angles(&m->rope, r->position,
-                    m->scratch.angles + (size_t)i * (size_t)m->config.rope.dims);
-    }
+    for (int i = begin; i < end; i++)
+        if (p->rows[i].hidden_out)
+            memcpy(p->rows[i].hidden_out, m->scratch.x + (size_t)i * hidden,
+                   hidden * sizeof(float));
+}
+
+void pass_finish(struct pass *p, const float *norm, int member)
+{
+    struct model *m = p->m;
+    if (p->keeps_hidden)
+        keep_hidden(p, member);
+    if (!p->logit_count)
+        return;
+    pass_norm(p, member, norm);
+    pool_barrier(m->pool);
+    struct input in = {m->scratch.normed, (size_t)m->config.hidden, m->scratch.logit_rows};
+    pass_matmul(p, member, &m->head, &in, p->logit_count, p->logits, (size_t)m->config.vocab);
 }
 
 void pass_run(void *pass, int member)
 {
     struct pass *p = pass;
     struct model *m = p->m;
-    embed(p, member);
-    for (int i = 0; i < m->config.layers; i++) {
-        if (m->config.attention == ATTENTION_LATENT)
-            mla_run(p, &m->layers[i], i, member);
-        else
-            gqa_run(p, &m->layers[i], i, member);
-        mlp_run(p, &m->layers[i], i, member);
+    int begin, end;
+    pass_share(p, p->count, member, &begin, &end);
+    for (int i = begin; i < end; i++)
+        pass_embed(p, i, m->scratch.x + (size_t)i * (size_t)m->config.hidden);
+    for (int i = 0; i < m->config.layers; i++)
+        pass_layer(p, &m->layers[i], i, member);
+    pass_finish(p, m->norm, member);
+}
+
+void pass_start(struct pass *p, void (*run)(void *pass, int member), double work_per_row)
+{
+    struct model *m = p->m;
+    assert(p->count > 0 && p->count <= m->scratch.rows);
+    for (int i = 0; i < p->count; i++) {
+        const struct batch_row *r = &p->rows[i];
+        assert(r->token >= 0 && r->token < m->config.vocab && r->position >= 0 &&
+               r->position < m->config.context_tokens);
+        if (r->wants_logits)
+            m->scratch.logit_rows[p->logit_count++] = i;
+        p->keeps_hidden |= r->hidden_out != NULL;
     }
-    if (!p->logit_count)
-        return;
-    pass_norm(p, member, m->norm);
-    pool_barrier(m->pool);
-    struct input in = {m->scratch.normed, (size_t)m->config.hidden, m->scratch.logit_rows};
-    pass_matmul(p, member, &m->head, &in, p->logit_count, p->logits, (size_t)m->config.vocab);
+    double work = work_per_row * p->count;
+    bool alone = pool_threads(m->pool) == 1 || pace_alone(&m->pace, work);
+    int64_t start = clock_mono_us();
+    pool_run(m->pool, alone, run, p);
+    pace_note(&m->pace, work, alone, clock_mono_us() - start);
 }
 
 /* First call: adds up; second call: hands out. */
@@ -162,6 +205,8 @@ static void carve_all(struct carving *c, const struct model *m, struct scratch *
     s->attended = floats(c, rows, (size_t)m->attended_floats);
     s->active = floats(c, rows * (chosen + 1), (size_t)m->active_stride);
     s->angles = floats(c, rows, (size_t)f->rope.dims);
+    if (m->mtp)
+        s->pairs = floats(c, rows, 2 * (size_t)f->hidden);
     s->router_logits = floats(c, rows, (size_t)f->moe.experts);
     s->weights = floats(c, rows, chosen);
     s->experts = carve(c, rows * chosen, sizeof *s->experts);

@@ -1,49 +1,17 @@
 /*
- * Inside a model: its weights, its scratch memory, and the phases of a forward pass. All members
+ * Inside a model: its scratch memory and the phases of a forward pass. All members
  * of the model's pool walk through the phases together, each doing its share of the work, and
  * meet at a barrier behind each. Private to worker/model.
  */
 #ifndef WORKER_MODEL_PASS_H
 #define WORKER_MODEL_PASS_H
 
-#include "worker/cpu/kernels.h"
-#include "worker/cpu/pack.h"
 #include "worker/cpu/pool.h"
 #include "worker/model/config.h"
 #include "worker/model/model.h"
 #include "worker/model/pace.h"
 #include "worker/model/rope.h"
-
-struct mlp {
-    int width;             /* 0: absent */
-    struct matrix gate_up; /* 16 rows of gate, the same 16 of up, the next 16 of gate, ... */
-    struct matrix down;
-};
-
-struct mla {
-    struct matrix down;   /* rows of q_a (when there is one), then the latent and the rope key */
-    struct matrix query;  /* heads x query_panels */
-    struct matrix *key;   /* per head, transposed: [kv_rank][nope_dims] */
-    struct matrix *value; /* per head: [value_dims][kv_rank] */
-    struct matrix out;
-    const float *q_norm, *kv_norm;
-};
-
-struct gqa {
-    struct matrix query, key, value, out; /* [heads x head_dims][hidden] and so on */
-    /* NULL: the family has none. Norms are of one head. */
-    const float *query_bias, *key_bias, *value_bias, *out_bias, *query_norm, *key_norm;
-};
-
-struct layer {
-    const float *attention_norm, *mlp_norm;
-    struct mla mla; /* one of the two, as config.attention says */
-    struct gqa gqa;
-    struct mlp dense;     /* the layer's own, or the shared experts */
-    struct mlp *experts;  /* NULL: a layer without experts */
-    struct matrix router; /* [experts][hidden] */
-    const float *bias;    /* of the choice; NULL: none */
-};
+#include "worker/model/weights.h"
 
 /* One MLP and the rows that go through it. */
 struct group {
@@ -74,6 +42,7 @@ struct scratch { /* of one batch; [row] first */
     float *projected; /* MLA: the compressed ones; GQA: queries, keys, values */
     float *queries;   /* MLA: folded; [heads][cache_floats] */
     float *attended, *active, *angles;
+    float *pairs; /* MTP: token and hidden state, normalised; [2 x hidden] */
     float *router_logits, *weights;
     int *experts;
     int32_t *logit_rows;
@@ -93,6 +62,7 @@ struct model {
     struct matrix head;
     const float *norm;
     struct layer *layers;
+    struct mtp *mtp; /* NULL: there is none, or it is not wanted */
     struct scratch scratch;
     struct pace pace;
     /* sizes made from the configuration */
@@ -111,14 +81,27 @@ struct pass {
     int count;
     float *logits;
     int logit_count;
+    bool keeps_hidden; /* of some row */
 };
 
 /* All weights of the configuration, checked and packed. */
 enum status model_load_weights(struct model *m, struct error *err);
+/* Costs added up: a matrix used `times` times a row, its weights read `reads` times a step. */
+void work_add_matrix(struct model_work *work, const struct matrix *w, double times, double reads);
+void work_add_layer(struct model_work *work, const struct model *m, const struct layer *l,
+                    int rows);
 enum status scratch_reserve(struct model *m, int rows, struct error *err);
 void scratch_done(struct scratch *s);
-/* The whole pass, on every member of the pool. */
+/* Runs a pass on the pool, by all its members or by one. */
+void pass_start(struct pass *p, void (*run)(void *pass, int member), double work_per_row);
+/* The passes of model_forward, on every member of the pool. */
 void pass_run(void *pass, int member);
+/* Their parts. A row's embedding, and the angles of its position into scratch. */
+void pass_embed(const struct pass *p, int row, float *out);
+/* Begins with the member's own rows of x, ends on a barrier. index: of its part of the cache. */
+void pass_layer(struct pass *p, const struct layer *l, int index, int member);
+/* Norm and head: the hidden states and logits that rows want. */
+void pass_finish(struct pass *p, const float *norm, int member);
 /* Attention, onto x. x is complete before it; behind it, the member's own rows of x are. */
 void mla_run(struct pass *p, const struct layer *l, int index, int member);
 void gqa_run(struct pass *p, const struct layer *l, int index, int member);

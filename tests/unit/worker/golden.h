@@ -89,7 +89,8 @@ static inline float *golden_run(struct model *m, const struct id_list *p, int ch
     for (int done = 0; done < p->count;) {
         int n = 0, first = done;
         for (; n < chunk && done < p->count; n++, done++)
-            rows[n] = (struct batch_row){p->ids[done], done, blocks, true};
+            rows[n] = (struct batch_row){
+                .token = p->ids[done], .position = done, .blocks = blocks, .wants_logits = true};
         model_forward(m, kv, rows, n, logits + (size_t)first * vocab);
     }
     kv_free(kv);

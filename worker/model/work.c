@@ -1,0 +1,47 @@
+/* What a model costs: bytes to read and multiply-adds to do. */
+#include <math.h>
+
+#include "worker/model/pass.h"
+
+void work_add_matrix(struct model_work *work, const struct matrix *w, double times, double reads)
+{
+    if (!w->data)
+        return;
+    double scales = w->scales ? (double)w->panels * w->segments * 64 : 0;
+    work->bytes_per_step += ((double)w->panels * (double)w->panel_bytes + scales) * reads;
+    work->multiply_adds_per_row += (double)w->rows * w->cols * times;
+}
+
+void work_add_layer(struct model_work *work, const struct model *m, const struct layer *l, int rows)
+{
+    const struct moe_config *c = &m->config.moe;
+    const struct matrix *each[] = {&l->mla.down,      &l->mla.query, &l->mla.out, &l->gqa.query,
+                                   &l->gqa.key,       &l->gqa.value, &l->gqa.out, &l->router,
+                                   &l->dense.gate_up, &l->dense.down};
+    for (size_t j = 0; j < sizeof each / sizeof *each; j++)
+        work_add_matrix(work, each[j], 1, 1);
+    if (m->config.attention == ATTENTION_LATENT) {
+        work_add_matrix(work, &l->mla.key[0], m->config.heads, m->config.heads);
+        work_add_matrix(work, &l->mla.value[0], m->config.heads, m->config.heads);
+    }
+    if (!l->experts)
+        return;
+    double touched = c->experts * (1 - pow(1 - (double)c->chosen / c->experts, rows));
+    work_add_matrix(work, &l->experts[0].gate_up, c->chosen, touched);
+    work_add_matrix(work, &l->experts[0].down, c->chosen, touched);
+}
+
+void model_work(const struct model *m, int rows, int context, struct model_work *out)
+{
+    struct model_work work = {0};
+    for (int i = 0; i < m->config.layers; i++)
+        work_add_layer(&work, m, &m->layers[i], rows);
+    work_add_matrix(&work, &m->head, 1, 1);
+    double cached = (double)m->config.layers * context;
+    work.bytes_per_step += rows * cached * m->cache_floats * (double)sizeof(float);
+    work.multiply_adds_per_row +=
+        cached * m->config.heads *
+        (m->config.attention == ATTENTION_LATENT ? m->cache_floats + m->config.mla.kv_rank
+                                                 : 2 * m->config.gqa.head_dims);
+    *out = work;
+}
