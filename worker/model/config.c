@@ -136,8 +136,10 @@ enum status model_config_load(const char *dir, struct model_config *out, struct 
     if (!json_is_object(root))
         f.status = error_set(err, INVALID, "%s: not an object", path);
     const struct family *family = f.status == OK ? find_family(&f) : NULL;
-    if (family)
+    if (family) {
+        c.architecture = family->architecture;
         family->read(&f, &c);
+    }
     json_free(root);
     if (f.status == OK)
         *out = c;

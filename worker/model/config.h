@@ -65,6 +65,7 @@ struct tensor_names {
 };
 
 struct model_config {
+    const char *architecture;
     int vocab, hidden, layers, heads, context_tokens;
     int mlp_width; /* of a layer without experts */
     double epsilon;

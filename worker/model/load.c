@@ -50,10 +50,13 @@ static enum status load_experts(const struct loader *l, struct layer *layer)
         st = load_vector(l, name, c->experts, &layer->bias);
     if (st == OK && c->shared)
         st = load_mlp(l, "mlp.shared_experts", mlp_parts, c->shared * c->width, &layer->dense);
+    struct tally *tally = &l->m->tally;
+    int64_t before = tally->active;
     for (int e = 0; st == OK && e < c->experts; e++) {
         snprintf(name, sizeof name, "%s.%d", names->experts, e);
         st = load_mlp(l, name, parts, c->width, &layer->experts[e]);
     }
+    tally->active = before + (tally->active - before) / c->experts * c->chosen;
     return st;
 }
 
@@ -99,6 +102,10 @@ enum status model_load_weights(struct model *m, struct error *err)
     if (st == OK && m->embedding->dtype == DTYPE_F8_E4M3)
         st = error_set(err, INVALID, "%s: tensor %s: is FP8; an embedding must not be",
                        m->embedding->file, m->embedding->name);
+    if (st == OK && !c->tied_embeddings) {
+        m->tally.parameters += (int64_t)c->vocab * c->hidden;
+        m->tally.bytes_of[m->embedding->dtype] += (int64_t)m->embedding->bytes;
+    }
     if (st == OK)
         st = load_plain(&l, c->tied_embeddings ? "model.embed_tokens.weight" : "lm_head.weight",
                         c->vocab, c->hidden, &m->head);

@@ -71,6 +71,15 @@ static enum status find_scales(const struct loader *l, struct source *s)
     return OK;
 }
 
+static void count(const struct loader *l, const struct tensor *t)
+{
+    struct tally *tally = &l->m->tally;
+    int64_t n = t->dims == 2 ? t->shape[0] * t->shape[1] : t->shape[0];
+    tally->parameters += n;
+    tally->active += n;
+    tally->bytes_of[t->dtype] += (int64_t)t->bytes;
+}
+
 /* A weight [rows][cols], with its scales if it is FP8. */
 enum status load_weight(const struct loader *l, const char *name, int rows, int cols,
                         struct source *out)
@@ -79,9 +88,13 @@ enum status load_weight(const struct loader *l, const char *name, int rows, int 
     enum status st = load_find(l, name, rows, cols, &s.weight);
     if (st == OK && s.weight->dtype == DTYPE_F8_E4M3)
         st = find_scales(l, &s);
-    if (st == OK)
-        *out = s;
-    return st;
+    if (st != OK)
+        return st;
+    count(l, s.weight);
+    if (s.scale)
+        l->m->tally.bytes_of[s.scale->dtype] += (int64_t)s.scale->bytes;
+    *out = s;
+    return OK;
 }
 
 enum status load_same_type(const struct loader *l, const struct source *a, const struct source *b)
@@ -106,6 +119,7 @@ enum status load_vector(const struct loader *l, const char *name, int n, const f
     if (!values)
         return error_set(l->err, NOMEM, "out of memory for weights");
     pack_floats(values, t);
+    count(l, t);
     *out = values;
     return OK;
 }

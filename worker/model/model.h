@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "worker/kv.h"
+#include "worker/model/safetensors.h"
 
 struct model;
 
@@ -38,6 +39,20 @@ uint32_t model_vocab_size(const struct model *m);
 uint32_t model_hidden_size(const struct model *m);
 const char *model_kernels(const struct model *m);
 int model_threads(const struct model *m);
+struct model_info {
+    const char *architecture;            /* as config.json names it; static */
+    int layers, hidden, heads, kv_heads; /* kv_heads 0: latent attention */
+    int experts, chosen, shared;         /* 0: none */
+    bool tied_embeddings, mtp;
+    /* Of the tensors in use, without FP8 scales. Active: what one token is multiplied with, the
+     * head included, the embedding not (one row of it is read). */
+    int64_t parameters, active_parameters;
+    /* Of the files, by type of what is stored there; scales count as their own type. */
+    int64_t bytes_of[DTYPE_OTHER];
+    int64_t kv_bytes_per_token;
+    int64_t scratch_bytes; /* of model_reserve so far */
+};
+void model_describe(const struct model *m, struct model_info *out);
 /* What a step of that many rows costs at the least, each row attending to `context` tokens: for
  * measurements. The experts are taken to be chosen at random. */
 struct model_work {

@@ -232,6 +232,7 @@ enum status scratch_reserve(struct model *m, int rows, struct error *err)
     /* Zero: the padding between a query's parts is never written. */
     memset(c.base, 0, c.used);
     s.memory = c.base;
+    s.bytes = c.used;
     c.used = 0;
     carve_all(&c, m, &s, (size_t)rows);
     scratch_done(&m->scratch);

@@ -48,6 +48,12 @@ struct scratch { /* of one batch; [row] first */
     int32_t *logit_rows;
     struct member_scratch *members;
     void *memory;
+    size_t bytes;
+};
+
+/* Of the tensors found so far. */
+struct tally {
+    int64_t parameters, active, bytes_of[DTYPE_OTHER];
 };
 
 struct model {
@@ -55,6 +61,7 @@ struct model {
     struct model_options options;
     struct safetensors *files;
     struct store *store;
+    struct tally tally;
     const struct kernels *kernels;
     struct pool *pool;
     struct rope rope;

@@ -1,5 +1,6 @@
 /* What a model costs: bytes to read and multiply-adds to do. */
 #include <math.h>
+#include <string.h>
 
 #include "worker/model/pass.h"
 
@@ -29,6 +30,31 @@ void work_add_layer(struct model_work *work, const struct model *m, const struct
     double touched = c->experts * (1 - pow(1 - (double)c->chosen / c->experts, rows));
     work_add_matrix(work, &l->experts[0].gate_up, c->chosen, touched);
     work_add_matrix(work, &l->experts[0].down, c->chosen, touched);
+}
+
+void model_describe(const struct model *m, struct model_info *out)
+{
+    const struct model_config *c = &m->config;
+    struct kv_shape kv;
+    struct model_info info = {
+        .architecture = c->architecture,
+        .layers = c->layers,
+        .hidden = c->hidden,
+        .heads = c->heads,
+        .kv_heads = c->gqa.kv_heads,
+        .experts = c->moe.experts,
+        .chosen = c->moe.chosen,
+        .shared = c->moe.shared,
+        .tied_embeddings = c->tied_embeddings,
+        .mtp = m->mtp != NULL,
+        .parameters = m->tally.parameters,
+        .active_parameters = m->tally.active,
+        .scratch_bytes = (int64_t)m->scratch.bytes,
+    };
+    memcpy(info.bytes_of, m->tally.bytes_of, sizeof info.bytes_of);
+    model_kv_shape(m, &kv);
+    info.kv_bytes_per_token = (int64_t)(kv_block_bytes(&kv) / KV_BLOCK_TOKENS);
+    *out = info;
 }
 
 void model_work(const struct model *m, int rows, int context, struct model_work *out)
