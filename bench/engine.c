@@ -139,13 +139,13 @@ struct limits {
     double memory, cached, arithmetic;
 };
 
-static bool count_token(void *arg, uint64_t id, int32_t token, uint32_t cached)
+static bool count_token(void *arg, const struct sched_token *token)
 {
     ++*(int64_t *)arg;
     return false;
 }
 
-static void ignore_end(void *arg, uint64_t id, enum sched_end end)
+static void ignore_end(void *arg, uint64_t id, uint32_t choice, enum sched_end end)
 {
 }
 
@@ -163,7 +163,7 @@ static struct scheduler *open_scheduler(struct model *m, int step_tokens, int64_
                               .step_tokens = step_tokens,
                               .kv_bytes = (int64_t)kv_block_bytes(&shape) * 16 * 128,
                               .queue_max = 64};
-    struct sched_events events = {count_token, ignore_end, made};
+    struct sched_events events = {.token = count_token, .ended = ignore_end, .arg = made};
     struct scheduler *s = NULL;
     struct error err;
     if (scheduler_new(m, &o, &events, &s, &err) != OK)

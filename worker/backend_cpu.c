@@ -102,15 +102,15 @@ static void tell(struct cpu *c, struct cpu_job *j)
     buf_clear(&j->reasoning);
 }
 
-static bool on_token(void *arg, uint64_t id, int32_t token, uint32_t cached)
+static bool on_token(void *arg, const struct sched_token *made)
 {
     struct cpu *c = arg;
-    struct cpu_job *j = *find(c, id);
+    struct cpu_job *j = *find(c, made->id);
     assert(j);
     bool is_reasoning = false, stopped = false;
     enum status st =
-        textout_push(j->text, token, &j->content, &j->reasoning, &is_reasoning, &stopped);
-    j->counts.cached = cached;
+        textout_push(j->text, made->token, &j->content, &j->reasoning, &is_reasoning, &stopped);
+    j->counts.cached = made->cached;
     j->counts.completion++;
     j->counts.reasoning += is_reasoning;
     mark(c, j);
@@ -118,7 +118,7 @@ static bool on_token(void *arg, uint64_t id, int32_t token, uint32_t cached)
     return stopped || j->failed;
 }
 
-static void on_ended(void *arg, uint64_t id, enum sched_end end)
+static void on_ended(void *arg, uint64_t id, uint32_t choice, enum sched_end end)
 {
     struct cpu *c = arg;
     struct cpu_job **at = find(c, id), *j = *at;
@@ -131,6 +131,12 @@ static void on_ended(void *arg, uint64_t id, enum sched_end end)
     *at = j->next;
     if (j->failed) {
         c->sink.fail(c->sink.arg, id, JOB_INTERNAL, "the worker is out of memory", NULL,
+                     &j->counts);
+    } else if (end == SCHED_EXPIRED) {
+        c->sink.fail(c->sink.arg, id, JOB_OVERLOADED, "the deadline passed before it could begin",
+                     NULL, &j->counts);
+    } else if (end == SCHED_BLOCKED) {
+        c->sink.fail(c->sink.arg, id, JOB_INTERNAL, "the model has no token to go on with", NULL,
                      &j->counts);
     } else {
         enum job_end how = end == SCHED_STOPPED  ? JOB_STOP
@@ -195,6 +201,9 @@ static void schedule(struct cpu *c, const struct job *job, const struct token_li
                               .prompt_count = (uint32_t)prompt->count,
                               .max_tokens = most < room ? most : room,
                               .sampling = job->sampling,
+                              .tenant = job->tenant,
+                              .priority = job->priority,
+                              .deadline_ms = job->deadline_ms,
                               .cache_salt = job->cache_salt,
                               .cache_salt_len = job->cache_salt_len};
     struct error err = {""};
@@ -347,7 +356,7 @@ struct backend *backend_cpu_new(const struct cpu_options *options, const struct 
                                   .step_tokens = options->step_tokens,
                                   .kv_bytes = options->kv_bytes,
                                   .queue_max = QUEUE_MAX};
-    struct sched_events events = {on_token, on_ended, c};
+    struct sched_events events = {.token = on_token, .ended = on_ended, .arg = c};
     if (st == OK)
         st = scheduler_new(c->model, &sched, &events, &c->scheduler, err);
     if (st != OK) {

@@ -107,6 +107,14 @@ void kv_unref(struct kv *kv, int32_t block)
     }
 }
 
+void kv_copy(struct kv *kv, int32_t to, int32_t from)
+{
+    assert(kv->refs[to] == 1 && kv->refs[from] > 0);
+    for (int layer = 0; layer < kv->shape.layers; layer++)
+        memcpy(kv_row(kv, layer, to, 0), kv_row(kv, layer, from, 0),
+               KV_BLOCK_TOKENS * (size_t)kv->shape.row_floats * sizeof(float));
+}
+
 uint32_t kv_references_of(const struct kv *kv, int32_t block)
 {
     assert(block >= 0 && block < kv->total);

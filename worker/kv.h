@@ -38,6 +38,8 @@ int kv_used_count(const struct kv *kv);
 bool kv_take(struct kv *kv, int count, int32_t *blocks);
 void kv_ref(struct kv *kv, int32_t block);
 void kv_unref(struct kv *kv, int32_t block); /* the last one frees it */
+/* The values of all positions, in all layers. */
+void kv_copy(struct kv *kv, int32_t to, int32_t from);
 /* References to one block, and to all together. */
 uint32_t kv_references_of(const struct kv *kv, int32_t block);
 int64_t kv_references(const struct kv *kv);

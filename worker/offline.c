@@ -169,14 +169,14 @@ struct collected {
     int tokens;
 };
 
-static bool collect(void *arg, uint64_t id, int32_t token, uint32_t cached)
+static bool collect(void *arg, const struct sched_token *t)
 {
     struct collected *c = arg;
-    c->ids[id * (uint64_t)c->tokens + (uint64_t)c->made[id]++] = token;
+    c->ids[t->id * (uint64_t)c->tokens + (uint64_t)c->made[t->id]++] = t->token;
     return false;
 }
 
-static void ignore_end(void *arg, uint64_t id, enum sched_end end)
+static void ignore_end(void *arg, uint64_t id, uint32_t choice, enum sched_end end)
 {
 }
 
@@ -190,7 +190,7 @@ static enum status run_greedy(struct model *m, const struct prompts *p, struct c
                                     .step_tokens = CHUNK_ROWS,
                                     .kv_bytes = blocks * (int64_t)kv_block_bytes(&shape),
                                     .queue_max = (int)p->count};
-    struct sched_events events = {collect, ignore_end, c};
+    struct sched_events events = {.token = collect, .ended = ignore_end, .arg = c};
     struct scheduler *s = NULL;
     enum status st = scheduler_new(m, &options, &events, &s, err);
     for (uint32_t i = 0; st == OK && i < p->count; i++) {

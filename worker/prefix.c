@@ -167,6 +167,14 @@ int prefix_count(const struct prefix *p)
     return p->count;
 }
 
+int prefix_unused(const struct prefix *p)
+{
+    int count = 0;
+    for (int32_t i = p->oldest; i != NONE; i = p->entries[i].newer)
+        count += kv_references_of(p->kv, p->entries[i].block) == 1;
+    return count;
+}
+
 void prefix_free(struct prefix *p)
 {
     if (!p)

@@ -36,5 +36,7 @@ void prefix_touch(struct prefix *p, int32_t block);
 /* Gives blocks back until so many are free, or none is left to give. */
 void prefix_make_room(struct prefix *p, int blocks);
 int prefix_count(const struct prefix *p);
+/* Entries that could be given back now: nobody else holds their blocks. Walks over all. */
+int prefix_unused(const struct prefix *p);
 
 #endif

@@ -2,70 +2,34 @@
 
 #include <assert.h>
 
+#include "base/clock.h"
 #include "base/crypto.h"
 #include "worker/kv.h"
-#include "worker/model/model.h"
-#include "worker/prefix.h"
-#include "worker/sampler.h"
+#include "worker/scheduler_private.h"
 
-enum sequence_state {
-    SEQUENCE_WAITING, /* in the queue: has no blocks */
-    SEQUENCE_PREFILL, /* has blocks; its prompt is not yet in them */
-    SEQUENCE_DECODE,
-    SEQUENCE_ENDED, /* its end was told; freed when the step is over */
-};
-
-struct sequence {
-    uint64_t id;
-    enum sequence_state state;
-    bool paused;
-    struct sampling sampling;
-    int32_t *tokens; /* the prompt, then what was made */
-    uint32_t prompt, made, max_tokens;
-    uint32_t done;   /* how many of tokens are in the cache */
-    uint32_t cached; /* of those, found there */
-    int32_t *blocks;
-    int block_count;
-    bool salted;           /* its blocks may be shared */
-    struct prefix_key key; /* behind the `keyed` first blocks */
-    uint32_t keyed;
-    int rows;                /* of this step's batch */
-    struct sequence *behind; /* in the queue */
-};
-
-struct scheduler {
-    struct model *model;
-    struct sched_options options;
-    struct sched_events events;
-    struct kv *kv;
-    struct prefix *prefix;
-    struct sampler *sampler;
-    struct sequence **running; /* in order of admission */
-    int running_count;
-    struct sequence *queue_head, *queue_tail;
-    int queue_count;
-    bool in_step;
-    bool full;              /* the head of the queue did not fit, and nobody has left since */
-    struct batch_row *rows; /* [step_tokens] */
-    float *logits;          /* [sequences_max][vocabulary] */
-};
-
-static void sequence_free(struct sequence *q)
+static int64_t system_clock_ms(void *arg)
 {
-    if (!q)
-        return;
-    free(q->tokens);
-    free(q->blocks);
-    free(q);
+    return clock_mono_ms();
 }
 
-static void drop_blocks(struct scheduler *s, struct sequence *q)
+static void sequences_free(struct request *r)
 {
-    for (int i = q->block_count - 1; i >= 0; i--) {
-        prefix_touch(s->prefix, q->blocks[i]);
-        kv_unref(s->kv, q->blocks[i]);
+    for (uint32_t i = 0; r->sequences && i < r->choices; i++) {
+        free(r->sequences[i].tokens);
+        free(r->sequences[i].blocks);
     }
-    q->block_count = 0;
+    free(r->sequences);
+}
+
+void request_free(struct scheduler *s, struct request *r)
+{
+    if (!r)
+        return;
+    if (r->tenant)
+        tenant_leave(s, r->tenant);
+    sequences_free(r);
+    free((void *)(uintptr_t)r->sampling.bias);
+    free(r);
 }
 
 static enum status make(struct scheduler *s, struct error *err)
@@ -78,10 +42,11 @@ static enum status make(struct scheduler *s, struct error *err)
                          (long long)s->options.kv_bytes, (long long)blocks);
     size_t sequences = (size_t)s->options.sequences_max, vocab = model_vocab_size(s->model);
     s->sampler = sampler_new((uint32_t)vocab);
-    s->running = calloc(sequences, sizeof *s->running);
+    s->running = calloc(sequences, sizeof(struct sequence *));
+    s->readers = calloc(sequences, sizeof(struct sequence *));
     s->rows = calloc((size_t)s->options.step_tokens, sizeof *s->rows);
     s->logits = calloc(sequences * vocab, sizeof *s->logits);
-    if (!s->sampler || !s->running || !s->rows || !s->logits)
+    if (!s->sampler || !s->running || !s->readers || !s->rows || !s->logits)
         return error_set(err, NOMEM, "out of memory for the scheduler");
     enum status st = model_reserve(s->model, s->options.step_tokens, err);
     if (st == OK)
@@ -104,6 +69,8 @@ enum status scheduler_new(struct model *model, const struct sched_options *optio
         return error_set(err, NOMEM, "out of memory for the scheduler");
     s->model = model;
     s->options = *options;
+    if (!s->options.now_ms)
+        s->options.now_ms = system_clock_ms;
     s->events = *events;
     enum status st = make(s, err);
     if (st != OK) {
@@ -114,80 +81,155 @@ enum status scheduler_new(struct model *model, const struct sched_options *optio
     return OK;
 }
 
+/* One choice fewer of a running request, which goes with the last. */
+static void leave(struct scheduler *s, struct sequence *q)
+{
+    struct request *r = q->request;
+    blocks_drop(s, q);
+    r->tenant->in_flight -= r->max_tokens;
+    if (--r->running > 0)
+        return;
+    r->tenant->in_flight -= r->prompt;
+    request_free(s, r);
+}
+
 void scheduler_free(struct scheduler *s)
 {
     if (!s)
         return;
     assert(!s->in_step);
+    if (s->kv && s->prefix)
+        scheduler_check(s);
     for (int i = 0; i < s->running_count; i++)
-        sequence_free(s->running[i]);
+        leave(s, s->running[i]);
     while (s->queue_head) {
-        struct sequence *q = s->queue_head;
-        s->queue_head = q->behind;
-        sequence_free(q);
+        struct request *r = s->queue_head;
+        queue_remove(s, r);
+        request_free(s, r);
     }
+    assert(!s->tenants);
     prefix_free(s->prefix);
+    assert(!s->kv || kv_used_count(s->kv) == 0);
     kv_free(s->kv);
     sampler_free(s->sampler);
     free(s->running);
+    free(s->readers);
     free(s->rows);
     free(s->logits);
     free(s);
 }
 
-static enum status check_request(const struct scheduler *s, const struct sched_request *r,
-                                 struct error *err)
+static enum status check_sizes(const struct scheduler *s, const struct sched_request *r,
+                               struct error *err)
 {
-    uint32_t context = model_context_tokens(s->model), vocab = model_vocab_size(s->model);
+    uint32_t context = model_context_tokens(s->model);
+    uint32_t choices = r->choices ? r->choices : 1;
     if (r->prompt_count < 1 || r->max_tokens < 1)
         return error_set(err, INVALID, "the prompt and max_tokens must be at least one token");
     if (r->prompt_count > context || r->max_tokens > context - r->prompt_count)
         return error_set(err, INVALID,
                          "%u prompt tokens and %u to make are more than the context of %u",
                          r->prompt_count, r->max_tokens, context);
-    if (kv_blocks_for((int64_t)r->prompt_count + r->max_tokens) > kv_total(s->kv))
-        return error_set(err, INVALID, "%u prompt tokens and %u to make do not fit into the cache",
-                         r->prompt_count, r->max_tokens);
+    if (choices > SCHED_CHOICES_MAX || (int)choices > s->options.sequences_max)
+        return error_set(err, INVALID, "%u choices where %d sequences may run", choices,
+                         s->options.sequences_max);
+    if (blocks_needed(r->prompt_count, r->max_tokens, choices) > kv_total(s->kv))
+        return error_set(err, INVALID,
+                         "%u prompt tokens and %u times %u to make do not fit into the cache",
+                         r->prompt_count, choices, r->max_tokens);
+    return OK;
+}
+
+static enum status check_request(const struct scheduler *s, const struct sched_request *r,
+                                 struct error *err)
+{
+    uint32_t vocab = model_vocab_size(s->model);
+    enum status st = check_sizes(s, r, err);
+    if (st != OK)
+        return st;
     for (uint32_t i = 0; i < r->prompt_count; i++)
         if (r->prompt[i] < 0 || (uint32_t)r->prompt[i] >= vocab)
             return error_set(err, INVALID, "no such token: %d", (int)r->prompt[i]);
+    for (int i = 0; i < r->sampling.bias_count; i++)
+        if (r->sampling.bias[i].token < 0 || (uint32_t)r->sampling.bias[i].token >= vocab)
+            return error_set(err, INVALID, "logit_bias: no such token: %d",
+                             (int)r->sampling.bias[i].token);
+    if (r->sampling.top_logprobs < 0 || r->sampling.top_logprobs > SAMPLER_TOP_MAX)
+        return error_set(err, INVALID, "top_logprobs: 0 to %d, not %d", SAMPLER_TOP_MAX,
+                         r->sampling.top_logprobs);
     if (s->queue_count >= s->options.queue_max)
         return error_set(err, LIMITED, "%d requests are waiting already", s->queue_count);
     return OK;
 }
 
-enum status scheduler_submit(struct scheduler *s, const struct sched_request *r, struct error *err)
+static bool copy_bias(struct request *r, const struct sampling *from)
 {
-    enum status st = check_request(s, r, err);
+    r->sampling.bias = NULL;
+    r->sampling.bias_count = 0;
+    if (from->bias_count < 1)
+        return true;
+    size_t bytes = (size_t)from->bias_count * sizeof *from->bias;
+    struct logit_bias *copy = malloc(bytes);
+    if (!copy)
+        return false;
+    memcpy(copy, from->bias, bytes);
+    r->sampling.bias = copy;
+    r->sampling.bias_count = from->bias_count;
+    return true;
+}
+
+static bool make_sequences(struct request *r)
+{
+    size_t total = (size_t)r->prompt + r->max_tokens;
+    r->sequences = calloc(r->choices, sizeof *r->sequences);
+    for (uint32_t i = 0; r->sequences && i < r->choices; i++) {
+        struct sequence *q = &r->sequences[i];
+        q->request = r;
+        q->choice = i;
+        q->seed = sampler_choice_seed(r->sampling.seed, i);
+        q->tokens = calloc(total, sizeof *q->tokens);
+        q->blocks = calloc((size_t)kv_blocks_for((int64_t)total), sizeof *q->blocks);
+        if (!q->tokens || !q->blocks)
+            return false;
+    }
+    return r->sequences != NULL;
+}
+
+static bool fill(struct scheduler *s, struct request *r, const struct sched_request *from)
+{
+    r->id = from->id;
+    r->priority = from->priority;
+    if (from->deadline_ms > 0)
+        r->deadline_ms = s->options.now_ms(s->options.now_arg) + from->deadline_ms;
+    r->sampling = from->sampling;
+    if (!r->sampling.has_seed)
+        crypto_random(&r->sampling.seed, sizeof r->sampling.seed);
+    r->prompt = from->prompt_count;
+    r->max_tokens = from->max_tokens;
+    r->choices = from->choices ? from->choices : 1;
+    r->salted = from->cache_salt_len > 0;
+    if (!copy_bias(r, &from->sampling) || !make_sequences(r) ||
+        !(r->tenant = tenant_enter(s, from->tenant ? from->tenant : "")))
+        return false;
+    struct sequence *first = &r->sequences[0];
+    memcpy(first->tokens, from->prompt, (size_t)r->prompt * sizeof *first->tokens);
+    if (r->salted)
+        prefix_begin(from->cache_salt, from->cache_salt_len, &first->key);
+    return true;
+}
+
+enum status scheduler_submit(struct scheduler *s, const struct sched_request *from,
+                             struct error *err)
+{
+    enum status st = check_request(s, from, err);
     if (st != OK)
         return st;
-    struct sequence *q = calloc(1, sizeof *q);
-    size_t total = (size_t)r->prompt_count + r->max_tokens;
-    int blocks = kv_blocks_for((int64_t)total);
-    if (q) {
-        q->tokens = calloc(total, sizeof *q->tokens);
-        q->blocks = calloc((size_t)blocks, sizeof *q->blocks);
-    }
-    if (!q || !q->tokens || !q->blocks) {
-        sequence_free(q);
+    struct request *r = calloc(1, sizeof *r);
+    if (!r || !fill(s, r, from)) {
+        request_free(s, r);
         return error_set(err, NOMEM, "out of memory for a request");
     }
-    q->id = r->id;
-    q->sampling = r->sampling;
-    if (!q->sampling.has_seed)
-        crypto_random(&q->sampling.seed, sizeof q->sampling.seed);
-    q->salted = r->cache_salt_len > 0;
-    if (q->salted)
-        prefix_begin(r->cache_salt, r->cache_salt_len, &q->key);
-    q->prompt = r->prompt_count;
-    q->max_tokens = r->max_tokens;
-    memcpy(q->tokens, r->prompt, (size_t)r->prompt_count * sizeof *q->tokens);
-    if (s->queue_tail)
-        s->queue_tail->behind = q;
-    else
-        s->queue_head = q;
-    s->queue_tail = q;
-    s->queue_count++;
+    queue_push(s, r);
     return OK;
 }
 
@@ -195,168 +237,90 @@ enum status scheduler_submit(struct scheduler *s, const struct sched_request *r,
 static void reap(struct scheduler *s)
 {
     int kept = 0;
+    int64_t used = 0;
     for (int i = 0; i < s->running_count; i++) {
         struct sequence *q = s->running[i];
         if (q->state == SEQUENCE_ENDED) {
-            drop_blocks(s, q);
-            sequence_free(q);
-            s->full = false;
+            leave(s, q);
+            s->changed = true;
         } else {
             s->running[kept++] = q;
+            used += q->block_count - q->first_block;
         }
     }
     s->running_count = kept;
-    int64_t used = 0;
-    for (int i = 0; i < kept; i++)
-        used += s->running[i]->block_count;
     /* No block is lost: each reference is a sequence's or the prefix cache's. */
     assert(kv_references(s->kv) == used + prefix_count(s->prefix));
+    assert(kv_free_count(s->kv) + kv_used_count(s->kv) == kv_total(s->kv));
 }
 
-static void end(struct scheduler *s, struct sequence *q, enum sched_end how)
+void scheduler_check(const struct scheduler *s)
+{
+    int64_t held = prefix_count(s->prefix);
+    for (int i = 0; i < s->running_count; i++)
+        held += s->running[i]->block_count - s->running[i]->first_block;
+    assert(kv_references(s->kv) == held);
+    kv_check(s->kv);
+}
+
+void sequence_end(struct scheduler *s, struct sequence *q, enum sched_end how)
 {
     assert(q->state != SEQUENCE_ENDED);
     q->state = SEQUENCE_ENDED;
-    s->events.ended(s->events.arg, q->id, how);
+    s->events.ended(s->events.arg, q->request->id, q->choice, how);
 }
 
-static struct sequence *unqueue(struct scheduler *s, uint64_t id)
+void request_end(struct scheduler *s, struct request *r, enum sched_end how)
 {
-    struct sequence *ahead = NULL;
-    for (struct sequence *q = s->queue_head; q; ahead = q, q = q->behind) {
-        if (q->id != id)
-            continue;
-        if (ahead)
-            ahead->behind = q->behind;
-        else
-            s->queue_head = q->behind;
-        if (s->queue_tail == q)
-            s->queue_tail = ahead;
-        s->queue_count--;
-        return q;
-    }
-    return NULL;
+    for (uint32_t i = 0; i < r->choices; i++)
+        sequence_end(s, &r->sequences[i], how);
+    request_free(s, r);
 }
 
-static struct sequence *find_running(const struct scheduler *s, uint64_t id)
+static struct request *find_waiting(const struct scheduler *s, uint64_t id)
+{
+    struct request *r = s->queue_head;
+    while (r && r->id != id)
+        r = r->behind;
+    return r;
+}
+
+static struct request *find_running(const struct scheduler *s, uint64_t id)
 {
     for (int i = 0; i < s->running_count; i++)
-        if (s->running[i]->id == id && s->running[i]->state != SEQUENCE_ENDED)
-            return s->running[i];
+        if (s->running[i]->request->id == id)
+            return s->running[i]->request;
     return NULL;
 }
 
 void scheduler_cancel(struct scheduler *s, uint64_t id)
 {
-    struct sequence *q = unqueue(s, id);
-    if (q) {
-        s->full = false;
-        end(s, q, SCHED_CANCELLED);
-        sequence_free(q);
+    struct request *r = find_waiting(s, id);
+    if (r) {
+        queue_remove(s, r);
+        request_end(s, r, SCHED_CANCELLED);
         return;
     }
-    q = find_running(s, id);
-    if (!q)
+    r = find_running(s, id);
+    if (!r)
         return;
-    end(s, q, SCHED_CANCELLED);
+    bool in_step = s->in_step;
+    s->in_step = true; /* a listener that cancels others does not reap this one */
+    for (uint32_t i = 0; i < r->choices; i++)
+        if (r->sequences[i].state != SEQUENCE_ENDED)
+            sequence_end(s, &r->sequences[i], SCHED_CANCELLED);
+    s->in_step = in_step;
     if (!s->in_step)
         reap(s);
 }
 
 void scheduler_set_paused(struct scheduler *s, uint64_t id, bool paused)
 {
-    struct sequence *q = find_running(s, id);
-    for (struct sequence *w = s->queue_head; w && !q; w = w->behind)
-        if (w->id == id)
-            q = w;
-    if (q)
-        q->paused = paused;
-}
-
-/* The blocks of the prompt's beginning that are there already. The last token is left to compute:
- * its logits are wanted. */
-static void find_prefix(struct scheduler *s, struct sequence *q)
-{
-    struct prefix_key key = q->key;
-    int most = q->salted ? (int)((q->prompt - 1) / KV_BLOCK_TOKENS) : 0;
-    while (q->block_count < most) {
-        prefix_advance(&key, q->tokens + q->block_count * KV_BLOCK_TOKENS);
-        int32_t block = prefix_take(s->prefix, &key);
-        if (block < 0)
-            break;
-        q->blocks[q->block_count++] = block;
-        q->key = key;
-    }
-    q->keyed = (uint32_t)q->block_count;
-    q->cached = q->done = q->keyed * KV_BLOCK_TOKENS;
-}
-
-/* All blocks that q may ever need, or none. */
-static bool reserve(struct scheduler *s, struct sequence *q)
-{
-    struct prefix_key start = q->key;
-    find_prefix(s, q);
-    int blocks = kv_blocks_for((int64_t)q->prompt + q->max_tokens) - q->block_count;
-    prefix_make_room(s->prefix, blocks);
-    if (kv_take(s->kv, blocks, q->blocks + q->block_count)) {
-        q->block_count += blocks;
-        return true;
-    }
-    drop_blocks(s, q);
-    q->key = start;
-    q->keyed = q->cached = q->done = 0;
-    return false;
-}
-
-/* The blocks that have become full may be shared from now on. */
-static void share_blocks(struct scheduler *s, struct sequence *q)
-{
-    while (q->salted && (q->keyed + 1) * KV_BLOCK_TOKENS <= q->done) {
-        prefix_advance(&q->key, q->tokens + q->keyed * KV_BLOCK_TOKENS);
-        prefix_add(s->prefix, &q->key, q->blocks[q->keyed++]);
-    }
-}
-
-/* In order of arrival: a request that must wait for blocks is not overtaken, so it cannot starve.
- */
-static void admit(struct scheduler *s)
-{
-    while (s->queue_head && !s->full && s->running_count < s->options.sequences_max) {
-        struct sequence *q = s->queue_head;
-        if (!reserve(s, q)) {
-            s->full = true;
-            return;
-        }
-        unqueue(s, q->id);
-        q->behind = NULL;
-        q->state = SEQUENCE_PREFILL;
-        s->running[s->running_count++] = q;
-    }
-}
-
-/* What decoding leaves of the budget is split evenly among the prompts, so that a short one does
- * not wait behind a long one; what a short one leaves goes to the others, the oldest first. */
-static void share_budget(struct scheduler *s)
-{
-    int left = s->options.step_tokens, prompts = 0;
-    for (int i = 0; i < s->running_count; i++) {
-        struct sequence *q = s->running[i];
-        q->rows = q->state == SEQUENCE_DECODE && !q->paused;
-        left -= q->rows;
-        prompts += q->state == SEQUENCE_PREFILL && !q->paused;
-    }
-    int share = prompts ? left / prompts : 0;
-    for (int pass = 0; pass < 2; pass++)
-        for (int i = 0; i < s->running_count; i++) {
-            struct sequence *q = s->running[i];
-            if (q->state != SEQUENCE_PREFILL || q->paused)
-                continue;
-            int want = (int)(q->prompt - q->done) - q->rows, most = pass ? left : share;
-            int given = want < most ? want : most;
-            q->rows += given;
-            left -= given;
-        }
-    assert(left >= 0);
+    struct request *r = find_waiting(s, id);
+    if (!r)
+        r = find_running(s, id);
+    if (r)
+        r->paused = paused;
 }
 
 static int compose(struct scheduler *s)
@@ -364,12 +328,13 @@ static int compose(struct scheduler *s)
     int count = 0;
     for (int i = 0; i < s->running_count; i++) {
         struct sequence *q = s->running[i];
+        uint32_t end = q->request->prompt + q->made;
         for (int j = 0; j < q->rows; j++) {
             uint32_t at = q->done + (uint32_t)j;
             s->rows[count++] = (struct batch_row){.token = q->tokens[at],
                                                   .position = (int32_t)at,
                                                   .blocks = q->blocks,
-                                                  .wants_logits = at + 1 == q->prompt + q->made};
+                                                  .wants_logits = at + 1 == end};
         }
     }
     return count;
@@ -378,28 +343,48 @@ static int compose(struct scheduler *s)
 /* The token after the last of q's; the listener may end q, or any other sequence, meanwhile. */
 static void deliver(struct scheduler *s, struct sequence *q, const float *logits)
 {
-    int32_t token = sampler_pick(s->sampler, logits, &q->sampling, q->made);
-    q->tokens[q->prompt + q->made++] = token;
+    const struct request *r = q->request;
+    struct sampling how = r->sampling;
+    how.seed = q->seed;
+    struct sampler_input in = {
+        .logits = logits, .tokens = q->tokens, .prompt = r->prompt, .made = q->made};
+    if (s->events.mask)
+        in.mask = s->events.mask(s->events.arg, r->id, q->choice);
+    int32_t token = sampler_pick(s->sampler, &in, &how);
+    if (token < 0) {
+        sequence_end(s, q, SCHED_BLOCKED);
+        return;
+    }
+    q->tokens[r->prompt + q->made++] = token;
     q->state = SEQUENCE_DECODE;
-    bool stop = s->events.token(s->events.arg, q->id, token, q->cached);
+    struct token_logprobs logprobs;
+    if (how.logprobs)
+        sampler_logprobs(s->sampler, logits, token, how.top_logprobs, &logprobs);
+    struct sched_token told = {.id = r->id,
+                               .choice = q->choice,
+                               .token = token,
+                               .cached = r->cached,
+                               .logprobs = how.logprobs ? &logprobs : NULL};
+    bool stop = s->events.token(s->events.arg, &told);
     if (q->state == SEQUENCE_ENDED)
         return;
     if (stop)
-        end(s, q, SCHED_STOPPED);
-    else if (q->made == q->max_tokens)
-        end(s, q, SCHED_LENGTH);
+        sequence_end(s, q, SCHED_STOPPED);
+    else if (q->made == r->max_tokens)
+        sequence_end(s, q, SCHED_LENGTH);
 }
 
-bool scheduler_step(struct scheduler *s)
+/* A prompt is read: every choice makes its first token from the same logits. */
+static void deliver_first(struct scheduler *s, struct request *r, const float *logits)
 {
-    assert(!s->in_step);
-    admit(s);
-    share_budget(s);
-    int count = compose(s);
-    if (!count)
-        return false;
-    model_forward(s->model, s->kv, s->rows, count, s->logits);
-    s->in_step = true;
+    blocks_fork(s, r);
+    for (uint32_t i = 0; i < r->choices; i++)
+        if (r->sequences[i].state != SEQUENCE_ENDED)
+            deliver(s, &r->sequences[i], logits);
+}
+
+static void take_results(struct scheduler *s)
+{
     const float *logits = s->logits;
     /* Listeners may submit (to the queue) but not start sequences: the list stays as it is. */
     for (int i = 0; i < s->running_count; i++) {
@@ -407,13 +392,29 @@ bool scheduler_step(struct scheduler *s)
         if (!q->rows)
             continue;
         q->done += (uint32_t)q->rows;
-        share_blocks(s, q);
-        if (q->done < q->prompt + q->made)
+        blocks_share(s, q);
+        if (q->done < q->request->prompt + q->made)
             continue;
-        if (q->state != SEQUENCE_ENDED)
+        if (q->state == SEQUENCE_PREFILL)
+            deliver_first(s, q->request, logits);
+        else if (q->state != SEQUENCE_ENDED)
             deliver(s, q, logits);
         logits += model_vocab_size(s->model);
     }
+}
+
+bool scheduler_step(struct scheduler *s)
+{
+    assert(!s->in_step);
+    queue_expire(s);
+    queue_admit(s);
+    budget_share(s);
+    int count = compose(s);
+    if (!count)
+        return false;
+    model_forward(s->model, s->kv, s->rows, count, s->logits);
+    s->in_step = true;
+    take_results(s);
     s->in_step = false;
     reap(s);
     return true;
@@ -421,15 +422,17 @@ bool scheduler_step(struct scheduler *s)
 
 void scheduler_load(const struct scheduler *s, struct backend_load *out)
 {
-    struct backend_load load = {.running = (uint32_t)s->running_count,
-                                .waiting = (uint32_t)s->queue_count};
+    struct backend_load load = {.running = (uint32_t)s->running_count};
     for (int i = 0; i < s->running_count; i++) {
         const struct sequence *q = s->running[i];
-        if (q->done < q->prompt)
-            load.outstanding_tokens += q->prompt - q->done;
-        load.outstanding_tokens += q->max_tokens - q->made;
+        const struct request *r = q->request;
+        if (q->choice == 0 && q->done < r->prompt)
+            load.outstanding_tokens += r->prompt - q->done;
+        load.outstanding_tokens += r->max_tokens - q->made;
     }
-    for (const struct sequence *q = s->queue_head; q; q = q->behind)
-        load.outstanding_tokens += (uint64_t)q->prompt + q->max_tokens;
+    for (const struct request *r = s->queue_head; r; r = r->behind) {
+        load.waiting += r->choices;
+        load.outstanding_tokens += (uint64_t)r->prompt + (uint64_t)r->max_tokens * r->choices;
+    }
     *out = load;
 }

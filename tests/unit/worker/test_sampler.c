@@ -9,18 +9,24 @@ enum { VOCAB = 8, DRAWS = 80000 };
 
 static const float logits[VOCAB] = {1.0f, 3.0f, -2.0f, 3.0f, 0.0f, 2.5f, -30.0f, 1.0f};
 
+static int32_t pick(struct sampler *s, const float *from, const struct sampling *how, uint32_t n)
+{
+    struct sampler_input in = {.logits = from, .made = n};
+    return sampler_pick(s, &in, how);
+}
+
 static void test_greedy(struct sampler *s)
 {
     struct sampling how = {.temperature = 0, .top_p = 1};
-    CHECK_INT(sampler_pick(s, logits, &how, 0), 1); /* the first of equals */
+    CHECK_INT(pick(s, logits, &how, 0), 1); /* the first of equals */
     how.temperature = 1e-30f;
     for (uint32_t n = 0; n < 100; n++) {
-        int32_t id = sampler_pick(s, logits, &how, n);
+        int32_t id = pick(s, logits, &how, n);
         CHECK(id == 1 || id == 3);
     }
     how = (struct sampling){.temperature = 1, .top_p = 0};
     for (uint32_t n = 0; n < 100; n++)
-        CHECK_INT(sampler_pick(s, logits, &how, n), 1);
+        CHECK_INT(pick(s, logits, &how, n), 1);
 }
 
 /* The shares of many draws against the exact probabilities. */
@@ -34,7 +40,7 @@ static void check_shares(struct sampler *s, float temperature, float top_p, unsi
     }
     struct sampling how = {.temperature = temperature, .top_p = top_p, .seed = 42};
     for (uint32_t n = 0; n < DRAWS; n++)
-        seen[sampler_pick(s, logits, &how, n)]++;
+        seen[pick(s, logits, &how, n)]++;
     for (int i = 0; i < VOCAB; i++) {
         double p = want[i] / sum, share = (double)seen[i] / DRAWS;
         CHECK(fabs(share - p) <= 5 * sqrt(p * (1 - p) / DRAWS));
@@ -58,18 +64,18 @@ static void test_seeds(struct sampler *s)
     c.seed = 8;
     int differ = 0;
     for (uint32_t n = 0; n < 200; n++) {
-        CHECK_INT(sampler_pick(s, logits, &a, n), sampler_pick(s, logits, &b, n));
-        differ += sampler_pick(s, logits, &a, n) != sampler_pick(s, logits, &c, n);
+        CHECK_INT(pick(s, logits, &a, n), pick(s, logits, &b, n));
+        differ += pick(s, logits, &a, n) != pick(s, logits, &c, n);
     }
     CHECK(differ > 50);
     double sum = 0;
     for (uint64_t seed = 0; seed < 1000; seed++)
         for (uint32_t n = 0; n < 100; n++) {
-            double u = sampler_uniform(seed, n);
-            CHECK_FATAL(u >= 0 && u < 1);
-            sum += u;
+            double wait = sampler_wait(seed, n, (int32_t)(seed % 7));
+            CHECK_FATAL(wait > 0);
+            sum += wait;
         }
-    CHECK(fabs(sum / 100000 - 0.5) < 5 / sqrt(12.0 * 100000));
+    CHECK(fabs(sum / 100000 - 1) < 5 / sqrt(100000));
 }
 
 int main(void)

@@ -16,16 +16,17 @@ struct seen {
     int ends;
 };
 
-static bool on_token(void *arg, uint64_t id, int32_t token, uint32_t cached)
+static bool on_token(void *arg, const struct sched_token *t)
 {
     struct seen *s = arg;
+    uint64_t id = t->id;
     CHECK_FATAL(id < SEQUENCES && s->of[id].count < TOKENS_MAX && !s->of[id].ended);
-    s->of[id].ids[s->of[id].count++] = token;
-    s->of[id].cached = cached;
+    s->of[id].ids[s->of[id].count++] = t->token;
+    s->of[id].cached = t->cached;
     return s->of[id].count == s->of[id].stop_at;
 }
 
-static void on_end(void *arg, uint64_t id, enum sched_end how)
+static void on_end(void *arg, uint64_t id, uint32_t choice, enum sched_end how)
 {
     struct seen *s = arg;
     CHECK_FATAL(id < SEQUENCES && !s->of[id].ended);
@@ -43,7 +44,7 @@ static struct scheduler *open_scheduler(struct model *m, struct seen *seen, int 
                               .step_tokens = step_tokens,
                               .kv_bytes = (int64_t)kv_block_bytes(&shape) * blocks,
                               .queue_max = SEQUENCES};
-    struct sched_events e = {on_token, on_end, seen};
+    struct sched_events e = {.token = on_token, .ended = on_end, .arg = seen};
     struct scheduler *s = NULL;
     struct error err = {""};
     CHECK_FATAL(scheduler_new(m, &o, &e, &s, &err) == OK);

@@ -1,0 +1,8 @@
+#include "worker/sampler_loops.inc.h"
+
+const struct sampler_loops sampler_loops_avx2 = {
+    .name = "avx2",
+    .maxima = maxima,
+    .exp_sum = exp_sum,
+    .race_next = race_next,
+};
