@@ -207,6 +207,6 @@ def main():
     assert refused("only-one")[0] == 2
 
 
-FAMILIES = [DEEPSEEK]
+FAMILIES = [DEEPSEEK, QWEN2]
 if __name__ == "__main__":
     sys.exit(main())
