@@ -9,16 +9,22 @@
 
 static char root[3000];
 
-static void check_one(const char *name)
+static void check_one(const char *name, const char *kernels)
 {
     char dir[3100], path[3200];
     snprintf(dir, sizeof dir, "%s/fixtures/models/%s", root, name);
     snprintf(path, sizeof path, "%s/golden.json", dir);
+    struct model_options options = {.kernels = kernels};
+    struct model *m = NULL;
+    struct error err;
+    if (kernels && model_load(dir, &options, &m, &err) != OK)
+        return; /* not of this machine */
+    if (!kernels)
+        m = golden_model(dir, NULL);
     struct json *golden = golden_json(path);
     snprintf(path, sizeof path, "%s/logits.f32", dir);
     size_t count, at = 0;
     float *want = golden_floats(path, &count);
-    struct model *m = golden_model(dir, NULL);
     for (const struct json *v = json_first(json_get(golden, "prompts")); v; v = json_next(v)) {
         struct id_list p;
         golden_ids(v, &p);
@@ -27,13 +33,65 @@ static void check_one(const char *name)
         CHECK_FATAL(at + n <= count);
         double worst = golden_difference(got, want + at, n);
         if (worst >= 1e-5)
-            fprintf(stderr, "%s: %g\n", name, worst);
+            fprintf(stderr, "%s, %s: %g\n", name, model_kernels(m), worst);
         CHECK(worst < 1e-5);
         at += n;
         free(got);
     }
     CHECK(at == count);
     free(want);
+    model_free(m);
+    json_free(golden);
+}
+
+struct routes {
+    const struct json *layers; /* by number: by prompt: experts and weights by token */
+    int prompt, checked;
+};
+
+static const struct json *item(const struct json *list, int n)
+{
+    const struct json *v = json_first(list);
+    while (v && n--)
+        v = json_next(v);
+    return v;
+}
+
+static void check_route(void *arg, int layer, int row, const int *experts, const float *weights,
+                        int count)
+{
+    struct routes *r = arg;
+    char key[16];
+    snprintf(key, sizeof key, "%d", layer);
+    const struct json *of = item(json_get(r->layers, key), r->prompt);
+    const struct json *e = item(json_get(of, "experts"), row);
+    const struct json *w = json_first(item(json_get(of, "weights"), row));
+    CHECK_FATAL(w && json_count(e) == count);
+    for (e = json_first(e); e; e = json_next(e), w = json_next(w)) {
+        bool found = false;
+        for (int i = 0; i < count; i++)
+            found |= experts[i] == (int)json_number(e) &&
+                     fabs((double)weights[i] - json_number(w)) < 1e-4 * fmax(1, json_number(w));
+        CHECK(found);
+        r->checked++;
+    }
+}
+
+static void check_routes(const char *name)
+{
+    char dir[3100], path[3200];
+    snprintf(dir, sizeof dir, "%s/fixtures/models/%s", root, name);
+    snprintf(path, sizeof path, "%s/golden.json", dir);
+    struct json *golden = golden_json(path);
+    struct routes routes = {.layers = json_get(golden, "routing_of_first_three_prompts")};
+    struct model_options options = {.threads = 1, .routed = check_route, .routed_arg = &routes};
+    struct model *m = routes.layers ? golden_model(dir, &options) : NULL;
+    for (; m && routes.prompt < 3; routes.prompt++) {
+        struct id_list p;
+        golden_ids(item(json_get(golden, "prompts"), routes.prompt), &p);
+        free(golden_run(m, &p, p.count));
+    }
+    CHECK(!m || routes.checked > 0);
     model_free(m);
     json_free(golden);
 }
@@ -95,12 +153,15 @@ int main(void)
                                         "qwen2-tied",
                                         "qwen3",
                                         "qwen3-moe"};
+    static const char *const kernels[] = {NULL, "portable", "avx2", "avx512"};
     const char *shared = getenv("TOLLGATE_SHARED");
     snprintf(root, sizeof root, "%s", shared ? shared : "../shared");
     if (access(root, R_OK) != 0)
         CHECK_SKIP("no shared fixtures here");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        check_one(names[i]);
+        for (size_t k = 0; k < sizeof kernels / sizeof *kernels; k++)
+            check_one(names[i], kernels[k]);
+        check_routes(names[i]);
         check_greedy(names[i]);
     }
     return check_done();

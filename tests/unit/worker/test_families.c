@@ -1,0 +1,204 @@
+/*
+ * Every family on a small random model of its own making: it loads, its results do not depend on
+ * batches, threads or instruction sets, and each missing tensor is named. What the results must
+ * be, test_fixtures checks where the shared fixtures are at hand.
+ */
+#include "tests/unit/worker/golden.h"
+#include "tests/unit/worker/tiny.h"
+
+#define EXPERTS_V2                                                                                 \
+    ",\"n_routed_experts\":8,\"n_shared_experts\":2,\"num_experts_per_tok\":3,"                    \
+    "\"moe_intermediate_size\":32,\"first_k_dense_replace\":1,\"norm_topk_prob\":false,"           \
+    "\"scoring_func\":\"softmax\""
+#define YARN                                                                                       \
+    "{\"type\":\"yarn\",\"factor\":4,\"original_max_position_embeddings\":128,\"mscale\":0.7,"     \
+    "\"mscale_all_dim\":0.7}"
+#define LLAMA3                                                                                     \
+    "{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4,"         \
+    "\"original_max_position_embeddings\":64}"
+
+static const struct tiny families[] = {
+    {.architecture = "DeepseekV2ForCausalLM",
+     .extra = EXPERTS_V2 ",\"topk_method\":\"greedy\",\"rope_scaling\":" YARN,
+     .dtype = DTYPE_BF16,
+     .latent = true,
+     .heads = 4,
+     .experts = 8,
+     .shared = 2,
+     .expert_width = 32,
+     .dense_layers = 1},
+    {.architecture = "DeepseekV2ForCausalLM",
+     .extra = EXPERTS_V2 ",\"topk_method\":\"group_limited_greedy\",\"n_group\":4,\"topk_group\":2",
+     .dtype = DTYPE_F32,
+     .latent = true,
+     .q_rank = 48,
+     .heads = 3,
+     .experts = 8,
+     .shared = 2,
+     .expert_width = 32,
+     .dense_layers = 1},
+    {.architecture = "DeepseekV3ForCausalLM",
+     .extra = ",\"n_routed_experts\":8,\"num_experts_per_tok\":2,\"moe_intermediate_size\":16,"
+              "\"n_group\":4,\"topk_group\":2,\"routed_scaling_factor\":2.5,\"moe_layer_freq\":1",
+     .dtype = DTYPE_BF16,
+     .latent = true,
+     .q_rank = 48,
+     .choice_bias = true,
+     .heads = 4,
+     .experts = 8,
+     .expert_width = 16},
+    {.architecture = "LlamaForCausalLM",
+     .extra = "",
+     .dtype = DTYPE_F16,
+     .heads = 4,
+     .kv_heads = 4,
+     .head_dims = 16},
+    {.architecture = "LlamaForCausalLM",
+     .extra = ",\"rope_scaling\":" LLAMA3,
+     .dtype = DTYPE_F32,
+     .tied = true,
+     .heads = 6,
+     .kv_heads = 1,
+     .head_dims = 32},
+    {.architecture = "Qwen2ForCausalLM",
+     .extra = ",\"use_sliding_window\":false,\"sliding_window\":128",
+     .dtype = DTYPE_BF16,
+     .biases = true,
+     .heads = 14,
+     .kv_heads = 2,
+     .head_dims = 16},
+    {.architecture = "Qwen3ForCausalLM",
+     .extra = ",\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":1e6},"
+              "\"dtype\":\"bfloat16\",\"layer_types\":[\"full_attention\"]",
+     .dtype = DTYPE_BF16,
+     .head_norms = true,
+     .tied = true,
+     .heads = 6,
+     .kv_heads = 2,
+     .head_dims = 48},
+    {.architecture = "Qwen3MoeForCausalLM",
+     .extra = ",\"num_experts\":8,\"num_experts_per_tok\":2,\"moe_intermediate_size\":32,"
+              "\"norm_topk_prob\":true,\"mlp_only_layers\":[0]",
+     .dtype = DTYPE_BF16,
+     .head_norms = true,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dims = 16,
+     .experts = 8,
+     .expert_width = 32,
+     .dense_layers = 1},
+    {.architecture = "MixtralForCausalLM",
+     .extra = ",\"num_local_experts\":4,\"num_experts_per_tok\":2,\"sliding_window\":null",
+     .dtype = DTYPE_BF16,
+     .mixtral = true,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dims = 16,
+     .experts = 4,
+     .expert_width = 48},
+};
+enum { FAMILIES = sizeof families / sizeof *families, PROMPT = 77 };
+
+static void make_prompt(struct id_list *p)
+{
+    p->count = PROMPT;
+    for (int i = 0; i < PROMPT; i++)
+        p->ids[i] = (i * 37 + i * i * 11 + 5) % TINY_VOCAB;
+}
+
+static float *run(const struct tiny *t, const char *kernels, int threads, int chunk)
+{
+    struct model_options options = {.threads = threads, .kernels = kernels};
+    struct model *m = golden_model(t->dir, &options);
+    struct id_list p;
+    make_prompt(&p);
+    float *logits = golden_run(m, &p, chunk);
+    model_free(m);
+    return logits;
+}
+
+static bool has_kernels(const struct tiny *t, const char *kernels)
+{
+    struct model_options options = {.threads = 1, .kernels = kernels};
+    struct model *m = NULL;
+    struct error err;
+    bool has = model_load(t->dir, &options, &m, &err) == OK;
+    model_free(m);
+    return has;
+}
+
+static void check_runs(const struct tiny *t)
+{
+    static const char *const kernels[] = {"portable", "avx2", "avx512"};
+    size_t n = (size_t)PROMPT * TINY_VOCAB;
+    float *want = run(t, "portable", 1, 32);
+    double most = 0;
+    for (size_t i = 0; i < n; i++)
+        most = fmax(most, fabs((double)want[i]));
+    CHECK(most > 0.1 && most < 1000);
+    for (size_t k = 0; k < 3; k++) {
+        if (!has_kernels(t, kernels[k]))
+            continue;
+        float *one = run(t, kernels[k], 1, PROMPT), *two = run(t, kernels[k], 2, 5);
+        CHECK(golden_difference(one, want, n) < 1e-5);
+        CHECK(memcmp(one, two, n * sizeof *one) == 0);
+        free(one);
+        free(two);
+    }
+    free(want);
+}
+
+static void check_missing(const struct tiny *t)
+{
+    struct model_options options = {.threads = 1};
+    for (int i = 0; i < t->count; i++) {
+        struct model *m = NULL;
+        struct error err = {""};
+        char want[120];
+        tiny_write_weights(t, i);
+        CHECK(model_load(t->dir, &options, &m, &err) == INVALID);
+        snprintf(want, sizeof want, "model.safetensors: tensor %s: missing", t->tensors[i].name);
+        if (!strstr(err.text, want))
+            fprintf(stderr, "%s\n", err.text);
+        CHECK(strstr(err.text, want) && !strchr(err.text, '\n'));
+        model_free(m);
+    }
+}
+
+/* Heads that share a key and a value compute what they would with copies of their own. */
+static void check_sharing(int heads, int kv_heads)
+{
+    struct tiny shared = {.architecture = "LlamaForCausalLM",
+                          .extra = "",
+                          .dtype = DTYPE_BF16,
+                          .heads = heads,
+                          .kv_heads = kv_heads,
+                          .head_dims = 32};
+    struct tiny copied = shared;
+    copied.kv_heads = heads;
+    copied.repeat = heads / kv_heads;
+    tiny_make(&shared);
+    tiny_make(&copied);
+    float *a = run(&shared, NULL, 2, 40), *b = run(&copied, NULL, 1, 7);
+    CHECK(golden_difference(a, b, (size_t)PROMPT * TINY_VOCAB) < 1e-5);
+    free(a);
+    free(b);
+    tiny_remove(&shared);
+    tiny_remove(&copied);
+}
+
+int main(void)
+{
+    for (int i = 0; i < FAMILIES; i++) {
+        struct tiny t = families[i];
+        tiny_make(&t);
+        check_runs(&t);
+        check_missing(&t);
+        tiny_remove(&t);
+    }
+    check_sharing(7, 1);
+    check_sharing(12, 2);
+    check_sharing(3, 1);
+    check_sharing(5, 5);
+    return check_done();
+}
