@@ -6,93 +6,16 @@
 #ifndef WORKER_BACKEND_H
 #define WORKER_BACKEND_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
 #include "base/error.h"
-
-struct chat_message {
-    const char *role; /* system, user, assistant, tool */
-    const char *content, *reasoning_content, *name, *tool_call_id; /* never NULL */
-    bool prefix;
-    const struct tool_call *tool_calls; /* of an assistant */
-    int tool_call_count;
-};
-
-struct tool_call {
-    const char *id, *name;
-    const char *arguments; /* JSON text */
-};
-
-struct tool {
-    const char *name, *description;
-    const char *parameters; /* JSON Schema text; "": none */
-    bool strict;
-};
-
-enum tool_choice { TOOL_AUTO, TOOL_NEVER, TOOL_REQUIRED, TOOL_NAMED };
-
-enum answer_format { FORMAT_TEXT, FORMAT_JSON_OBJECT, FORMAT_JSON_SCHEMA };
-
-struct logit_bias {
-    int32_t token;
-    float bias;
-};
-
-struct sampling {
-    float temperature; /* 0: greedy */
-    float top_p;       /* 1: off */
-    uint64_t seed;
-    bool has_seed;
-    uint32_t top_k;           /* 0: off */
-    float min_p;              /* 0: off */
-    float frequency_penalty;  /* 0: off */
-    float presence_penalty;   /* 0: off */
-    float repetition_penalty; /* 0 and 1: off */
-    const struct logit_bias *bias;
-    int bias_count;
-    bool logprobs;
-    int top_logprobs; /* 0 .. 20 */
-};
-
-struct counts {
-    uint32_t prompt, cached, completion, reasoning;
-};
-
-struct job {     /* everything is copied by submit as far as it is needed later */
-    uint64_t id; /* the server's own; unique for the life of the process */
-    const struct chat_message *messages;
-    int message_count;
-    uint32_t max_tokens; /* 0: the model's max_output_tokens */
-    struct sampling sampling;
-    const char *const *stop;
-    int stop_count;
-    bool thinking;
-    const uint8_t *cache_salt;
-    uint32_t cache_salt_len;
-    int choices; /* answers to the same prompt, at least 1 */
-    const struct tool *tools;
-    int tool_count;
-    enum tool_choice tool_choice;
-    const char *tool_name; /* of TOOL_NAMED */
-    bool one_call;         /* at most one tool call */
-    enum answer_format format;
-    const char *schema; /* JSON Schema text, of FORMAT_JSON_SCHEMA */
-    const char *prompt; /* instead of messages: plain text to go on from; NULL: messages */
-    const char *suffix; /* with prompt: fill in the middle; NULL: none */
-    const char *tenant; /* whose share of the worker this is */
-    int priority;       /* higher runs first */
-    int64_t deadline_ms; /* from now: what has not begun by then is refused; 0: none */
-};
-
-enum job_end { JOB_STOP, JOB_LENGTH, JOB_CANCELLED };
-
-enum job_error { JOB_INTERNAL, JOB_INVALID, JOB_CONTEXT_LENGTH, JOB_OVERLOADED };
+#include "worker/delta.h"
+#include "worker/job.h"
 
 struct sink {
-    /* Text made in this step; whole UTF-8 characters. counts are cumulative. */
-    void (*tokens)(void *arg, uint64_t job, const char *content, size_t content_len,
-                   const char *reasoning, size_t reasoning_len, const struct counts *counts);
+    /* What a choice made in this step; the counts are cumulative, of all choices. The last one
+     * of a choice says how it ended. */
+    void (*tokens)(void *arg, uint64_t job, uint32_t choice, const struct delta_view *made,
+                   const struct counts *counts);
+    /* After the last choice's end; `end` is that of the first. */
     void (*finish)(void *arg, uint64_t job, enum job_end end, const struct counts *counts);
     /* The last word on a job that failed; param may be NULL. */
     void (*fail)(void *arg, uint64_t job, enum job_error code, const char *message,

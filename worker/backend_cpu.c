@@ -5,7 +5,6 @@
  */
 #include <assert.h>
 
-#include "base/buf.h"
 #include "worker/backend.h"
 #include "worker/chat.h"
 #include "worker/kv.h"
@@ -15,14 +14,25 @@
 
 enum { JOB_HEADS = 1024, STEP_TEXT_MAX = 1 << 20, QUEUE_MAX = 1024 };
 
+struct choice {
+    struct textout *text;
+    struct delta made; /* in this step */
+    bool is_dirty;
+    enum job_end end;
+};
+
 struct cpu_job {
     uint64_t id;
     struct cpu_job *next;  /* in its chain of the index */
     struct cpu_job *dirty; /* the next that has something to tell */
-    bool is_dirty, failed;
-    struct textout *text;
+    bool is_dirty;
+    const char *failure; /* why it cannot go on; NULL: it can */
+    enum job_error failure_code;
+    bool giving_up; /* the other choices are being cancelled */
+    bool logprobs;
     struct counts counts;
-    struct buf content, reasoning; /* of this step */
+    int count, running; /* choices: of the request, not yet ended */
+    struct choice choices[];
 };
 
 struct cpu {
@@ -54,32 +64,40 @@ static void job_free(struct cpu_job *j)
 {
     if (!j)
         return;
-    textout_free(j->text);
-    buf_done(&j->content);
-    buf_done(&j->reasoning);
+    for (int i = 0; i < j->count; i++) {
+        textout_free(j->choices[i].text);
+        delta_done(&j->choices[i].made);
+    }
     free(j);
 }
 
 static struct cpu_job *job_new(struct cpu *c, const struct job *job)
 {
-    struct cpu_job *j = calloc(1, sizeof *j);
+    struct cpu_job *j = calloc(1, sizeof *j + (size_t)job->choices * sizeof *j->choices);
     if (!j)
         return NULL;
     j->id = job->id;
-    buf_init(&j->content, STEP_TEXT_MAX);
-    buf_init(&j->reasoning, STEP_TEXT_MAX);
+    j->count = j->running = job->choices;
+    j->logprobs = job->sampling.logprobs;
     bool reasoning =
         chat_starts_in_reasoning(c->chat, job->messages, job->message_count, job->thinking);
-    j->text = textout_new(c->tokenizer, &c->markers, reasoning, job->stop, job->stop_count);
-    if (!j->text) {
+    bool made = true;
+    for (int i = 0; i < j->count; i++) {
+        struct choice *ch = &j->choices[i];
+        delta_init(&ch->made, STEP_TEXT_MAX);
+        ch->text = textout_new(c->tokenizer, &c->markers, reasoning, job->stop, job->stop_count);
+        made = made && ch->text;
+    }
+    if (!made) {
         job_free(j);
         return NULL;
     }
     return j;
 }
 
-static void mark(struct cpu *c, struct cpu_job *j)
+static void mark(struct cpu *c, struct cpu_job *j, struct choice *ch)
 {
+    ch->is_dirty = true;
     if (j->is_dirty)
         return;
     j->is_dirty = true;
@@ -96,10 +114,42 @@ static void tell(struct cpu *c, struct cpu_job *j)
         at = &(*at)->dirty;
     *at = j->dirty;
     j->is_dirty = false;
-    c->sink.tokens(c->sink.arg, j->id, (const char *)buf_head(&j->content), buf_len(&j->content),
-                   (const char *)buf_head(&j->reasoning), buf_len(&j->reasoning), &j->counts);
-    buf_clear(&j->content);
-    buf_clear(&j->reasoning);
+    for (int i = 0; i < j->count; i++) {
+        struct choice *ch = &j->choices[i];
+        if (!ch->is_dirty)
+            continue;
+        ch->is_dirty = false;
+        struct delta_view made;
+        delta_see(&ch->made, &made);
+        c->sink.tokens(c->sink.arg, j->id, (uint32_t)i, &made, &j->counts);
+        delta_clear(&ch->made);
+    }
+}
+
+static struct delta_candidate candidate(const struct cpu *c, int32_t token, float logprob)
+{
+    size_t len = 0;
+    const uint8_t *bytes = tokenizer_bytes(c->tokenizer, token, &len);
+    return (struct delta_candidate){bytes, (uint32_t)len, logprob};
+}
+
+static enum status add_logprobs(const struct cpu *c, const struct sched_token *made,
+                                struct delta *out)
+{
+    const struct token_logprobs *l = made->logprobs;
+    struct delta_logprob d = {.token = candidate(c, made->token, l->logprob),
+                              .top_count = l->top_count};
+    for (int i = 0; i < l->top_count; i++)
+        d.top[i] = candidate(c, l->top[i].token, l->top[i].logprob);
+    return delta_add_logprob(out, &d);
+}
+
+static void set_failure(struct cpu_job *j, enum job_error code, const char *message)
+{
+    if (!j->failure) {
+        j->failure = message;
+        j->failure_code = code;
+    }
 }
 
 static bool on_token(void *arg, const struct sched_token *made)
@@ -107,43 +157,69 @@ static bool on_token(void *arg, const struct sched_token *made)
     struct cpu *c = arg;
     struct cpu_job *j = *find(c, made->id);
     assert(j);
+    struct choice *ch = &j->choices[made->choice];
     bool is_reasoning = false, stopped = false;
-    enum status st =
-        textout_push(j->text, made->token, &j->content, &j->reasoning, &is_reasoning, &stopped);
+    enum status st = textout_push(ch->text, made->token, &ch->made.parts[DELTA_CONTENT],
+                                  &ch->made.parts[DELTA_REASONING], &is_reasoning, &stopped);
+    if (st == OK && made->logprobs && !is_reasoning && !textout_ends(ch->text, made->token))
+        st = add_logprobs(c, made, &ch->made);
     j->counts.cached = made->cached;
     j->counts.completion++;
     j->counts.reasoning += is_reasoning;
-    mark(c, j);
-    j->failed = st != OK;
-    return stopped || j->failed;
+    mark(c, j, ch);
+    if (st != OK)
+        set_failure(j, JOB_INTERNAL, "the worker is out of memory");
+    return stopped || j->failure;
+}
+
+static enum job_end end_choice(struct cpu_job *j, struct choice *ch, enum sched_end end)
+{
+    switch (end) {
+    case SCHED_STOPPED:
+        return JOB_STOP;
+    case SCHED_LENGTH:
+        if (textout_flush(ch->text, &ch->made.parts[DELTA_CONTENT],
+                          &ch->made.parts[DELTA_REASONING]) != OK)
+            set_failure(j, JOB_INTERNAL, "the worker is out of memory");
+        return JOB_LENGTH;
+    case SCHED_CANCELLED:
+        return JOB_CANCELLED;
+    case SCHED_EXPIRED:
+        set_failure(j, JOB_OVERLOADED, "the deadline passed before the answer could begin");
+        return JOB_CANCELLED;
+    case SCHED_BLOCKED:
+        set_failure(j, JOB_INTERNAL, "the model has no token to go on with");
+        return JOB_CANCELLED;
+    }
+    return JOB_CANCELLED;
 }
 
 static void on_ended(void *arg, uint64_t id, uint32_t choice, enum sched_end end)
 {
     struct cpu *c = arg;
     struct cpu_job **at = find(c, id), *j = *at;
-    assert(j);
-    if (end == SCHED_LENGTH && !j->failed) {
-        j->failed = textout_flush(j->text, &j->content, &j->reasoning) != OK;
-        mark(c, j);
+    assert(j && j->running > 0);
+    struct choice *ch = &j->choices[choice];
+    ch->end = end_choice(j, ch, end);
+    if (ch->end != JOB_CANCELLED && !j->failure) {
+        ch->made.end = ch->end;
+        mark(c, j, ch);
+    }
+    j->running--;
+    if (j->running > 0) {
+        /* One choice that cannot go on ends all: this comes again for each of the others. */
+        if (j->failure && !j->giving_up && end != SCHED_EXPIRED) {
+            j->giving_up = true;
+            scheduler_cancel(c->scheduler, id);
+        }
+        return;
     }
     tell(c, j);
     *at = j->next;
-    if (j->failed) {
-        c->sink.fail(c->sink.arg, id, JOB_INTERNAL, "the worker is out of memory", NULL,
-                     &j->counts);
-    } else if (end == SCHED_EXPIRED) {
-        c->sink.fail(c->sink.arg, id, JOB_OVERLOADED, "the deadline passed before it could begin",
-                     NULL, &j->counts);
-    } else if (end == SCHED_BLOCKED) {
-        c->sink.fail(c->sink.arg, id, JOB_INTERNAL, "the model has no token to go on with", NULL,
-                     &j->counts);
-    } else {
-        enum job_end how = end == SCHED_STOPPED  ? JOB_STOP
-                           : end == SCHED_LENGTH ? JOB_LENGTH
-                                                 : JOB_CANCELLED;
-        c->sink.finish(c->sink.arg, id, how, &j->counts);
-    }
+    if (j->failure)
+        c->sink.fail(c->sink.arg, id, j->failure_code, j->failure, NULL, &j->counts);
+    else
+        c->sink.finish(c->sink.arg, id, j->choices[0].end, &j->counts);
     job_free(j);
 }
 
@@ -201,6 +277,7 @@ static void schedule(struct cpu *c, const struct job *job, const struct token_li
                               .prompt_count = (uint32_t)prompt->count,
                               .max_tokens = most < room ? most : room,
                               .sampling = job->sampling,
+                              .choices = (uint32_t)job->choices,
                               .tenant = job->tenant,
                               .priority = job->priority,
                               .deadline_ms = job->deadline_ms,
@@ -218,11 +295,32 @@ static void schedule(struct cpu *c, const struct job *job, const struct token_li
     *head = j;
 }
 
+static bool may_be_asked(struct cpu *c, const struct job *job)
+{
+    const char *param = job->prompt                  ? "prompt"
+                        : job->tool_count            ? "tools"
+                        : job->format != FORMAT_TEXT ? "response_format"
+                                                     : NULL;
+    if (param) {
+        refuse(c, job->id, JOB_INVALID, "this worker answers in text, to messages", param);
+        return false;
+    }
+    for (int i = 0; i < job->sampling.bias_count; i++)
+        if (job->sampling.bias[i].token >= (int32_t)model_vocab_size(c->model)) {
+            refuse(c, job->id, JOB_INVALID, "logit_bias names a token that the model has not",
+                   "logit_bias");
+            return false;
+        }
+    return true;
+}
+
 static void cpu_submit(struct backend *b, const struct job *job)
 {
     struct cpu *c = self(b);
     struct token_list prompt;
     struct error err = {""};
+    if (!may_be_asked(c, job))
+        return;
     /* Text far past the context is not encoded to its end: other requests wait for this thread. */
     token_list_init(&prompt, 2 * (size_t)c->base.model.context_tokens + 64);
     enum status st =

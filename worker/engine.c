@@ -6,14 +6,17 @@
 #include <stdatomic.h>
 #include <time.h>
 
+#include "base/arena.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "worker/job_wire.h"
 
 enum {
     COMMANDS_MAX = 32768,
     SUBMITS_MAX = 16384,        /* the rest of the queue is for cancel and pause */
     BATCH_BYTES_MAX = 64 << 20, /* events not yet taken by the loop; the engine waits past half */
     MESSAGE_MAX = 1024,
+    JOB_BYTES_MAX = 64 << 20, /* what a request becomes beside its frame */
 };
 
 enum command_kind { COMMAND_SUBMIT, COMMAND_CANCEL, COMMAND_PAUSE, COMMAND_RESUME };
@@ -29,10 +32,11 @@ enum event_kind { EVENT_TOKENS, EVENT_FINISH, EVENT_FAIL };
 /* One event in a batch; its texts follow it, then padding to 8 bytes. */
 struct event {
     enum event_kind kind;
-    int code; /* enum job_end or job_error */
+    int code; /* enum job_error, or job_end: of the job, or the choice */
     uint64_t job;
     struct counts counts;
-    uint32_t first_len, second_len; /* content, reasoning; or message, param (with NULs) */
+    uint32_t choice;
+    uint32_t len[DELTA_PARTS]; /* of EVENT_FAIL: message, param (without NULs) */
 };
 
 struct engine {
@@ -63,38 +67,55 @@ struct engine {
     _Atomic uint64_t steps;
 };
 
-static void add_event(struct engine *e, const struct event *event, const char *first,
-                      const char *second)
+static size_t text_bytes(const struct event *v)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < DELTA_PARTS; i++)
+        bytes += v->len[i];
+    return bytes;
+}
+
+static size_t padding(size_t bytes)
+{
+    return (8 - bytes % 8) % 8;
+}
+
+/* texts: as many as lengths in the event that are not 0. */
+static void add_event(struct engine *e, const struct event *event, const void *const *texts)
 {
     static const char zeros[8];
-    size_t text = (size_t)event->first_len + event->second_len;
-    size_t total = sizeof *event + text, padding = (8 - total % 8) % 8;
+    size_t total = sizeof *event + text_bytes(event);
     /* The engine waits for the loop long before the cap; what remains is memory itself, and a
      * worker that cannot tell what it made cannot account for it. */
-    enum status st = buf_reserve(&e->batch, total + padding);
+    enum status st = buf_reserve(&e->batch, total + padding(total));
     if (st != OK)
         abort();
     buf_add(&e->batch, event, sizeof *event);
-    buf_add(&e->batch, first, event->first_len);
-    buf_add(&e->batch, second, event->second_len);
-    buf_add(&e->batch, zeros, padding);
+    for (int i = 0; i < DELTA_PARTS; i++)
+        if (event->len[i])
+            buf_add(&e->batch, texts[i], event->len[i]);
+    buf_add(&e->batch, zeros, padding(total));
 }
 
-static void sink_tokens(void *arg, uint64_t job, const char *content, size_t content_len,
-                        const char *reasoning, size_t reasoning_len, const struct counts *counts)
+static void sink_tokens(void *arg, uint64_t job, uint32_t choice, const struct delta_view *made,
+                        const struct counts *counts)
 {
     struct engine *e = arg;
     if (e->backend->immediate) {
-        e->events.tokens(e->events.arg, job, content, content_len, reasoning, reasoning_len,
-                         counts);
+        e->events.tokens(e->events.arg, job, choice, made, counts);
         return;
     }
     struct event event = {.kind = EVENT_TOKENS,
+                          .code = (int)made->end,
                           .job = job,
                           .counts = *counts,
-                          .first_len = (uint32_t)content_len,
-                          .second_len = (uint32_t)reasoning_len};
-    add_event(e, &event, content, reasoning);
+                          .choice = choice};
+    const void *texts[DELTA_PARTS];
+    for (int i = 0; i < DELTA_PARTS; i++) {
+        texts[i] = made->data[i];
+        event.len[i] = (uint32_t)made->len[i];
+    }
+    add_event(e, &event, texts);
 }
 
 static void sink_finish(void *arg, uint64_t job, enum job_end end, const struct counts *counts)
@@ -105,7 +126,7 @@ static void sink_finish(void *arg, uint64_t job, enum job_end end, const struct 
         return;
     }
     struct event event = {.kind = EVENT_FINISH, .code = (int)end, .job = job, .counts = *counts};
-    add_event(e, &event, NULL, NULL);
+    add_event(e, &event, NULL);
 }
 
 static void sink_fail(void *arg, uint64_t job, enum job_error code, const char *message,
@@ -120,9 +141,9 @@ static void sink_fail(void *arg, uint64_t job, enum job_error code, const char *
                           .code = (int)code,
                           .job = job,
                           .counts = *counts,
-                          .first_len = (uint32_t)strnlen(message, MESSAGE_MAX),
-                          .second_len = param ? (uint32_t)strnlen(param, MESSAGE_MAX) : 0};
-    add_event(e, &event, message, param);
+                          .len = {(uint32_t)strnlen(message, MESSAGE_MAX),
+                                  param ? (uint32_t)strnlen(param, MESSAGE_MAX) : 0}};
+    add_event(e, &event, (const void *const[]){message, param, NULL, NULL});
 }
 
 struct engine *engine_new(struct loop *loop, struct error *err)
@@ -159,27 +180,41 @@ const struct backend *engine_backend(const struct engine *e)
     return e->backend;
 }
 
-static void tell(struct engine *e, const struct event *v, const char *text)
+static void tell_tokens(const struct engine_events *to, const struct event *v, const uint8_t *text)
+{
+    struct delta_view made = {.end = (enum job_end)v->code};
+    for (int i = 0; i < DELTA_PARTS; i++) {
+        made.data[i] = text;
+        made.len[i] = v->len[i];
+        text += v->len[i];
+    }
+    to->tokens(to->arg, v->job, v->choice, &made, &v->counts);
+}
+
+static void tell_fail(const struct engine_events *to, const struct event *v, const uint8_t *text)
+{
+    char message[MESSAGE_MAX + 1], param[MESSAGE_MAX + 1];
+    memcpy(message, text, v->len[0]);
+    message[v->len[0]] = 0;
+    memcpy(param, text + v->len[0], v->len[1]);
+    param[v->len[1]] = 0;
+    to->fail(to->arg, v->job, (enum job_error)v->code, message, v->len[1] ? param : NULL,
+             &v->counts);
+}
+
+static void tell(struct engine *e, const struct event *v, const uint8_t *text)
 {
     const struct engine_events *to = &e->events;
-    const char *second = text + v->first_len;
     switch (v->kind) {
     case EVENT_TOKENS:
-        to->tokens(to->arg, v->job, text, v->first_len, second, v->second_len, &v->counts);
+        tell_tokens(to, v, text);
         break;
     case EVENT_FINISH:
         to->finish(to->arg, v->job, (enum job_end)v->code, &v->counts);
         break;
-    case EVENT_FAIL: {
-        char message[MESSAGE_MAX + 1], param[MESSAGE_MAX + 1];
-        memcpy(message, text, v->first_len);
-        message[v->first_len] = 0;
-        memcpy(param, second, v->second_len);
-        param[v->second_len] = 0;
-        to->fail(to->arg, v->job, (enum job_error)v->code, message, v->second_len ? param : NULL,
-                 &v->counts);
+    case EVENT_FAIL:
+        tell_fail(to, v, text);
         break;
-    }
     }
 }
 
@@ -197,9 +232,9 @@ static void take_events(void *arg)
     while (buf_len(&e->taken) > 0) {
         struct event v;
         memcpy(&v, buf_head(&e->taken), sizeof v);
-        size_t total = sizeof v + v.first_len + v.second_len;
-        tell(e, &v, (const char *)buf_head(&e->taken) + sizeof v);
-        buf_eat(&e->taken, total + (8 - total % 8) % 8);
+        size_t total = sizeof v + text_bytes(&v);
+        tell(e, &v, buf_head(&e->taken) + sizeof v);
+        buf_eat(&e->taken, total + padding(total));
     }
 }
 
@@ -238,48 +273,28 @@ static void give_events(struct engine *e)
     }
 }
 
+static void refuse(struct engine *e, uint64_t id, enum status st, const struct job_fault *fault)
+{
+    static const struct counts zero;
+    if (st == INVALID)
+        e->sink.fail(e, id, JOB_INVALID, fault->error.text, fault->param, &zero);
+    else
+        e->sink.fail(e, id, JOB_OVERLOADED, "the worker is out of memory", NULL, &zero);
+}
+
 static void submit_now(struct engine *e, uint64_t id, Wire__Request *r)
 {
-    struct chat_message *messages = calloc(r->n_messages + 1, sizeof *messages);
-    if (!messages) {
-        struct counts zero = {0};
-        e->sink.fail(e, id, JOB_OVERLOADED, "the worker is out of memory", NULL, &zero);
-        wire__request__free_unpacked(r, NULL);
-        return;
+    struct arena *arena = arena_new(JOB_BYTES_MAX);
+    struct job job;
+    struct job_fault fault;
+    enum status st = arena ? job_from_wire(r, arena, &job, &fault) : NOMEM;
+    if (st == OK) {
+        job.id = id;
+        e->backend->ops->submit(e->backend, &job);
+    } else {
+        refuse(e, id, st, &fault);
     }
-    for (size_t i = 0; i < r->n_messages; i++) {
-        const Wire__ChatMessage *m = r->messages[i];
-        messages[i] = (struct chat_message){.role = m->role,
-                                            .content = m->content,
-                                            .reasoning_content = m->reasoning_content,
-                                            .name = m->name,
-                                            .tool_call_id = m->tool_call_id,
-                                            .prefix = m->prefix};
-    }
-    struct job job = {.id = id,
-                      .messages = messages,
-                      .message_count = (int)r->n_messages,
-                      .max_tokens = r->max_tokens,
-                      .sampling = {.temperature = 1, .top_p = 1},
-                      .stop = (const char *const *)r->stop,
-                      .stop_count = (int)r->n_stop,
-                      .thinking = r->thinking,
-                      .cache_salt = r->cache_salt.data,
-                      .cache_salt_len = (uint32_t)r->cache_salt.len};
-    if (r->sampling)
-        job.sampling = (struct sampling){.temperature = r->sampling->temperature,
-                                         .top_p = r->sampling->top_p,
-                                         .seed = r->sampling->seed,
-                                         .has_seed = r->sampling->has_seed,
-                                         .top_k = r->sampling->top_k,
-                                         .min_p = r->sampling->min_p,
-                                         .frequency_penalty = r->sampling->frequency_penalty,
-                                         .presence_penalty = r->sampling->presence_penalty,
-                                         .repetition_penalty = r->sampling->repetition_penalty,
-                                         .logprobs = r->sampling->logprobs,
-                                         .top_logprobs = (int)r->sampling->top_logprobs};
-    e->backend->ops->submit(e->backend, &job);
-    free(messages);
+    arena_free(arena);
     wire__request__free_unpacked(r, NULL);
 }
 

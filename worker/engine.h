@@ -15,8 +15,8 @@ struct engine;
 
 /* What becomes of jobs: called on the loop's thread. */
 struct engine_events {
-    void (*tokens)(void *arg, uint64_t job, const char *content, size_t content_len,
-                   const char *reasoning, size_t reasoning_len, const struct counts *counts);
+    void (*tokens)(void *arg, uint64_t job, uint32_t choice, const struct delta_view *made,
+                   const struct counts *counts);
     void (*finish)(void *arg, uint64_t job, enum job_end end, const struct counts *counts);
     void (*fail)(void *arg, uint64_t job, enum job_error code, const char *message,
                  const char *param, const struct counts *counts);

@@ -7,20 +7,23 @@ struct generate {
     struct error *err;
 };
 
-static void on_tokens(void *arg, uint64_t job, const char *content, size_t content_len,
-                      const char *reasoning, size_t reasoning_len, const struct counts *counts)
+static void on_tokens(void *arg, uint64_t job, uint32_t choice, const struct delta_view *made,
+                      const struct counts *counts)
 {
     struct generate *g = arg;
-    if (reasoning_len > 0 && !g->reasoning) {
+    size_t content = made->len[DELTA_CONTENT], reasoning = made->len[DELTA_REASONING];
+    if (reasoning > 0 && !g->reasoning) {
         fputs("<think>", g->out);
         g->reasoning = true;
     }
-    fwrite(reasoning, 1, reasoning_len, g->out);
-    if (content_len > 0 && g->reasoning) {
+    if (reasoning > 0)
+        fwrite(made->data[DELTA_REASONING], 1, reasoning, g->out);
+    if (content > 0 && g->reasoning) {
         fputs("</think>", g->out);
         g->reasoning = false;
     }
-    fwrite(content, 1, content_len, g->out);
+    if (content > 0)
+        fwrite(made->data[DELTA_CONTENT], 1, content, g->out);
     fflush(g->out);
 }
 
@@ -54,6 +57,10 @@ enum status generate_run(const struct cpu_options *cpu, const struct generate_op
     struct job job = {.id = 1,
                       .messages = &message,
                       .message_count = 1,
+                      .choices = 1,
+                      .tool_name = "",
+                      .schema = "",
+                      .tenant = "",
                       .max_tokens = (uint32_t)options->tokens,
                       .sampling = {.temperature = options->temperature, .top_p = 1},
                       .thinking = options->thinking};

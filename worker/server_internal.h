@@ -9,6 +9,7 @@
 #ifndef WORKER_SERVER_INTERNAL_H
 #define WORKER_SERVER_INTERNAL_H
 
+#include "base/arena.h"
 #include "base/buf.h"
 #include "base/wire.h"
 #include "worker/server.h"
@@ -46,14 +47,16 @@ struct stream {
     uint64_t job; /* 0: free */
     uint32_t generation, id, slot;
     struct link *link;
-    struct stream *next, *prev;    /* on its link, or (next) the free list */
-    struct stream *hash_next;      /* by link and id */
-    int64_t credit;                /* bytes; below zero by the last frame's overdraft */
-    struct buf content, reasoning; /* held until there is credit */
+    struct stream *next, *prev; /* on its link, or (next) the free list */
+    struct stream *hash_next;   /* by link and id */
+    int64_t credit;             /* bytes; below zero by the last frame's overdraft */
+    struct delta *held;         /* one a choice: until there is credit */
+    uint32_t choices;
     struct counts counts;
-    bool held;      /* there is held text */
-    bool cancelled; /* a CANCEL came */
-    bool ended;     /* the job is done, its FINISH waits behind held text */
+    size_t held_text; /* bytes of text in it */
+    bool waiting;     /* something is held */
+    bool cancelled;   /* a CANCEL came */
+    bool ended;       /* the job is done, its FINISH waits behind held text */
     enum job_end end;
     bool paused, told_paused; /* wanted; known to the engine */
 };
@@ -89,6 +92,7 @@ struct server {
     bool offer_now;
     struct buf cancels; /* uint64_t jobs whose cancel the engine's queue had no room for */
     bool retry_pauses;
+    struct arena *scratch; /* of the frame being made */
 
     bool draining, drained;
     int64_t drain_by_ms, linger_by_ms; /* linger: for the last acknowledgements */
@@ -119,6 +123,11 @@ void streams_lost(struct link *l);     /* the link is gone: its jobs are cancell
 void streams_fail_all(struct server *s, const char *message);
 void streams_retry(struct server *s);            /* what the engine's queue had no room for */
 extern const struct engine_events stream_events; /* arg: the server */
+
+/* server_tokens.c */
+/* Sends what a choice has made, and takes its text from the credit. false: out of memory. */
+bool put_tokens(struct stream *st, uint32_t choice, struct delta *made);
+Wire__FinishReason reason_to_wire(enum job_end end);
 
 /* server_usage.c */
 void offer_final(struct server *s, struct link *l, uint32_t slot); /* the link may be dead */

@@ -2,9 +2,13 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "worker/job_wire.h"
 #include "worker/server_internal.h"
 
-enum { CANCELS_MAX_BYTES = 1 << 20 };
+enum {
+    CANCELS_MAX_BYTES = 1 << 20,
+    FRAME_BYTES_MAX = 256 << 20, /* a held frame's log probabilities, unpacked */
+};
 
 void counts_to_wire(const struct counts *c, Wire__Counts *out)
 {
@@ -31,18 +35,26 @@ enum status streams_init(struct server *s)
         s->free_streams = &s->streams[i];
     }
     buf_init(&s->cancels, CANCELS_MAX_BYTES);
-    return OK;
+    s->scratch = arena_new(FRAME_BYTES_MAX);
+    return s->scratch ? OK : NOMEM;
+}
+
+static void held_free(struct stream *st)
+{
+    for (uint32_t i = 0; st->held && i < st->choices; i++)
+        delta_done(&st->held[i]);
+    free(st->held);
+    st->held = NULL;
 }
 
 void streams_done(struct server *s)
 {
-    for (int i = 0; s->streams && i < s->options.streams_max; i++) {
-        buf_done(&s->streams[i].content);
-        buf_done(&s->streams[i].reasoning);
-    }
+    for (int i = 0; s->streams && i < s->options.streams_max; i++)
+        held_free(&s->streams[i]);
     free(s->streams);
     free(s->stream_heads);
     buf_done(&s->cancels);
+    arena_free(s->scratch);
 }
 
 static struct stream **head_of(struct server *s, const struct link *l, uint32_t id)
@@ -66,18 +78,27 @@ static struct stream *find_job(struct server *s, uint64_t job)
     return s->streams[index].job == job ? &s->streams[index] : NULL;
 }
 
-static struct stream *stream_new(struct link *l, uint32_t id, uint32_t slot, uint64_t credit)
+/* NULL: out of memory. */
+static struct stream *stream_new(struct link *l, uint32_t id, uint32_t slot, const Wire__Request *m)
 {
     struct server *s = l->server;
     struct stream *st = s->free_streams;
+    uint64_t credit = m->credit_bytes;
+    /* More choices than a request may have are refused where its fields are looked at. */
+    uint32_t choices = m->choices > 1 && m->choices <= JOB_CHOICES_MAX ? m->choices : 1;
+    struct delta *held = calloc(choices, sizeof *held);
+    if (!held)
+        return NULL;
     s->free_streams = st->next;
     uint32_t generation = st->generation + 1;
     *st = (struct stream){.generation = generation ? generation : 1, .id = id, .slot = slot};
     st->job = (uint64_t)st->generation << 32 | (uint64_t)(st - s->streams);
     st->link = l;
     st->credit = credit > INT64_MAX / 2 ? INT64_MAX / 2 : (int64_t)credit;
-    buf_init(&st->content, STREAM_HELD_MAX);
-    buf_init(&st->reasoning, STREAM_HELD_MAX);
+    st->choices = choices;
+    st->held = held;
+    for (uint32_t i = 0; i < choices; i++)
+        delta_init(&held[i], STREAM_HELD_MAX);
     st->next = l->streams;
     if (st->next)
         st->next->prev = st;
@@ -106,8 +127,7 @@ static void stream_free(struct stream *st)
         st->next->prev = st->prev;
     l->stream_count--;
     s->stream_count--;
-    buf_done(&st->content);
-    buf_done(&st->reasoning);
+    held_free(st);
     st->job = 0;
     st->next = s->free_streams;
     s->free_streams = st;
@@ -197,9 +217,6 @@ static void end_slot(struct stream *st, Wire__Outcome outcome)
 
 static void end_finish(struct stream *st, enum job_end end)
 {
-    static const Wire__FinishReason reasons[] = {[JOB_STOP] = WIRE__FINISH_REASON__STOP,
-                                                 [JOB_LENGTH] = WIRE__FINISH_REASON__LENGTH,
-                                                 [JOB_CANCELLED] = WIRE__FINISH_REASON__CANCELLED};
     struct link *l = st->link;
     struct counts counts = st->counts;
     uint32_t id = st->id, slot = st->slot;
@@ -209,7 +226,7 @@ static void end_finish(struct stream *st, enum job_end end)
     Wire__Counts c;
     counts_to_wire(&counts, &c);
     Wire__Finish m = WIRE__FINISH__INIT;
-    m.reason = reasons[end];
+    m.reason = reason_to_wire(end);
     m.counts = &c;
     link_put(l, WIRE__FRAME_TYPE__FINISH, id, &m.base);
     offer_final(l->server, l, slot);
@@ -274,65 +291,65 @@ static bool may_send(const struct stream *st)
     return st->credit > 0 && !st->link->choked;
 }
 
-static void put_tokens(struct stream *st, const char *content, const char *reasoning, size_t bytes)
+static void give_up(struct stream *st, const char *message)
 {
-    Wire__Counts c;
-    counts_to_wire(&st->counts, &c);
-    Wire__Tokens m = WIRE__TOKENS__INIT;
-    m.content = (char *)content;
-    m.reasoning = (char *)reasoning;
-    m.counts = &c;
-    st->credit -= (int64_t)bytes;
-    link_put(st->link, WIRE__FRAME_TYPE__TOKENS, st->id, &m.base);
+    struct server *s = st->link->server;
+    uint64_t job = st->job;
+    bool ended = st->ended;
+    end_error(st, WIRE__ERROR_CODE__ERROR_INTERNAL, message, NULL);
+    if (!ended)
+        cancel_job(s, job);
 }
 
-static bool hold(struct stream *st, const char *content, size_t content_len, const char *reasoning,
-                 size_t reasoning_len)
+/* What holds no text, such as a choice's end, takes no credit and waits for none. */
+static bool may_release(const struct stream *st)
 {
-    st->held = true;
-    return buf_add(&st->content, content, content_len) == OK &&
-           buf_add(&st->reasoning, reasoning, reasoning_len) == OK;
+    return may_send(st) || (st->held_text == 0 && !st->link->choked);
 }
 
 /* Sends what is held, if it may be sent. false: the stream is gone (or its link). */
 static bool release(struct stream *st)
 {
-    if (!st->held || !may_send(st))
+    if (!st->waiting || !may_release(st))
         return true;
-    const char *content = buf_cstr(&st->content), *reasoning = buf_cstr(&st->reasoning);
     uint64_t job = st->job;
     struct server *s = st->link->server;
-    if (!content || !reasoning) {
-        bool ended = st->ended;
-        end_error(st, WIRE__ERROR_CODE__ERROR_INTERNAL, "the worker is out of memory", NULL);
-        if (!ended)
-            cancel_job(s, job);
-        return false;
+    st->waiting = false;
+    st->held_text = 0;
+    /* All that is held goes out at once: one choice does not wait for another's credit. */
+    for (uint32_t i = 0; i < st->choices; i++) {
+        struct delta_view v;
+        delta_see(&st->held[i], &v);
+        if (delta_is_empty(&v))
+            continue;
+        if (!put_tokens(st, i, &st->held[i])) {
+            give_up(st, "the worker is out of memory");
+            return false;
+        }
+        st = find_job(s, job);
+        if (!st)
+            return false;
+        delta_clear(&st->held[i]);
     }
-    st->held = false;
-    put_tokens(st, content, reasoning, buf_len(&st->content) + buf_len(&st->reasoning));
-    st = find_job(s, job);
-    if (!st)
-        return false;
-    buf_clear(&st->content);
-    buf_clear(&st->reasoning);
     return true;
 }
 
-static void on_tokens(void *arg, uint64_t job, const char *content, size_t content_len,
-                      const char *reasoning, size_t reasoning_len, const struct counts *counts)
+static void on_tokens(void *arg, uint64_t job, uint32_t choice, const struct delta_view *made,
+                      const struct counts *counts)
 {
     struct server *s = arg;
     struct stream *st = find_job(s, job);
     if (!st || st->ended)
         return;
+    assert(choice < st->choices);
     st->counts = *counts;
     usage_count(s->usage, st->slot, counts);
-    if (st->cancelled || content_len + reasoning_len == 0)
+    if (st->cancelled || delta_is_empty(made))
         return;
-    if (!hold(st, content, content_len, reasoning, reasoning_len)) {
-        end_error(st, WIRE__ERROR_CODE__ERROR_INTERNAL, "too much text waits for credit", NULL);
-        cancel_job(s, job);
+    st->waiting = true;
+    st->held_text += delta_text_bytes(made);
+    if (delta_merge(&st->held[choice], made) != OK) {
+        give_up(st, "too much text waits for credit");
         return;
     }
     if (release(st) && !may_send(st))
@@ -351,7 +368,7 @@ static void on_finish(void *arg, uint64_t job, enum job_end end, const struct co
         end_finish(st, JOB_CANCELLED);
     } else if (end == JOB_CANCELLED) {
         end_error(st, WIRE__ERROR_CODE__ERROR_INTERNAL, "the engine gave the request up", NULL);
-    } else if (st->held) {
+    } else if (st->waiting) {
         st->ended = true;
         st->end = end;
     } else {
@@ -390,7 +407,7 @@ void stream_resume(struct stream *st)
     st = find_job(s, job);
     if (!st)
         return;
-    if (st->ended && !st->held)
+    if (st->ended && !st->waiting)
         end_finish(st, st->end);
     else if (!st->ended && may_send(st))
         set_paused(st, false);
@@ -470,7 +487,14 @@ void stream_request(struct link *l, const struct wire_frame *f)
         return;
     }
     s->stats.requests++;
-    struct stream *st = stream_new(l, f->stream, slot, m->credit_bytes);
+    struct stream *st = stream_new(l, f->stream, slot, m);
+    if (!st) {
+        usage_undo(s->usage, slot);
+        refuse(l, f->stream, WIRE__ERROR_CODE__ERROR_OVERLOADED, "the worker is out of memory",
+               NULL);
+        wire__request__free_unpacked(m, NULL);
+        return;
+    }
     uint64_t job = st->job;
     if (engine_submit(s->engine, job, m) == OK)
         return;

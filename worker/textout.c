@@ -173,7 +173,7 @@ static enum status set_reasoning(struct textout *o, bool reasoning, struct buf *
     return st;
 }
 
-static bool is_stop_id(const struct textout *o, int32_t id)
+bool textout_ends(const struct textout *o, int32_t id)
 {
     for (int i = 0; i < o->markers.stop_count; i++)
         if (o->markers.stop_ids[i] == id)
@@ -200,7 +200,7 @@ enum status textout_push(struct textout *o, int32_t id, struct buf *content, str
     assert(!o->stopped);
     enum status st = OK;
     *is_reasoning = o->in_reasoning; /* the mark that ends it belongs to it */
-    if (is_stop_id(o, id)) {
+    if (textout_ends(o, id)) {
         st = textout_flush(o, content, reasoning);
         o->stopped = true;
     } else if (id == o->markers.think_begin && id >= 0) {

@@ -21,6 +21,7 @@ void textout_free(struct textout *o); /* NULL is fine */
  * *is_reasoning. */
 enum status textout_push(struct textout *o, int32_t id, struct buf *content, struct buf *reasoning,
                          bool *is_reasoning, bool *stopped);
+bool textout_ends(const struct textout *o, int32_t id); /* whether it is an end token */
 /* The end without a stop: appends what was held back (cut bytes become U+FFFD). */
 enum status textout_flush(struct textout *o, struct buf *content, struct buf *reasoning);
 

@@ -104,13 +104,18 @@ void wire_client_request(struct wire_client *c, const struct wire_client_request
     Wire__Sampling sampling = WIRE__SAMPLING__INIT;
     sampling.top_p = 1;
     Wire__Request m = WIRE__REQUEST__INIT;
+    if (r->with)
+        m = *r->with;
     m.request_id = (ProtobufCBinaryData){16, (uint8_t *)r->id.bytes};
     m.attempt = r->attempt ? r->attempt : 1;
     m.model = (char *)(r->model ? r->model : "tollgate-demo");
-    m.messages = messages;
-    m.n_messages = 1;
+    if (!m.n_messages && !*m.prompt) {
+        m.messages = messages;
+        m.n_messages = 1;
+    }
     m.max_tokens = r->max_tokens;
-    m.sampling = &sampling;
+    if (!m.sampling)
+        m.sampling = &sampling;
     m.thinking = r->thinking;
     m.credit_bytes = r->credit;
     if (r->billing)

@@ -22,6 +22,7 @@ struct wire_client_request {
     uint64_t credit;
     bool thinking;
     const char *billing;
+    const Wire__Request *with; /* what the fields above do not name; NULL: nothing */
 };
 
 void wire_client_connect(struct wire_client *c, const char *address); /* waits up to 10 s for it */

@@ -181,8 +181,15 @@ static inline void rig_done(struct rig *r)
 
 /* ---- what a test expects of the next frames ---- */
 
+/* One choice as it came: "name arguments;" of each call. */
+struct heard_choice {
+    char text[2048], calls[2048];
+    int finish, logprobs;
+};
+
 /* Text and counts of a stream as they came. */
 struct heard {
+    struct heard_choice choices[8];
     char *text;
     size_t len, size, reasoning_len;
     int frames;
@@ -205,6 +212,22 @@ static void heard_counts(struct heard *h, const Wire__Counts *c)
     h->counts = (struct counts){c->prompt, c->cached, c->completion, c->reasoning};
 }
 
+static void heard_choice(struct heard_choice *h, const Wire__Tokens *m)
+{
+    size_t used = strlen(h->text);
+    snprintf(h->text + used, sizeof h->text - used, "%s", m->content);
+    for (size_t i = 0; i < m->n_tool_calls; i++) {
+        const Wire__ToolCallDelta *d = m->tool_calls[i];
+        used = strlen(h->calls);
+        snprintf(h->calls + used, sizeof h->calls - used, "%s%s%s%s", *d->name && used ? ";" : "",
+                 d->name, *d->name ? " " : "", d->arguments);
+        CHECK_INT(!*d->id, !*d->name);
+    }
+    h->logprobs += (int)m->n_logprobs;
+    CHECK_INT(h->finish, 0); /* nothing follows it */
+    h->finish = (int)m->finish;
+}
+
 static inline void heard_frame(struct heard *h, const struct wire_frame *f)
 {
     if (f->type == WIRE__FRAME_TYPE__TOKENS) {
@@ -220,6 +243,8 @@ static inline void heard_frame(struct heard *h, const struct wire_frame *f)
         h->len += len;
         h->reasoning_len += strlen(m->reasoning);
         h->frames++;
+        CHECK_FATAL(m->choice < 8);
+        heard_choice(&h->choices[m->choice], m);
         heard_counts(h, m->counts);
         wire__tokens__free_unpacked(m, NULL);
     } else if (f->type == WIRE__FRAME_TYPE__FINISH) {

@@ -85,6 +85,44 @@ static void test_refusals(struct rig *r, struct wire_client *c)
     CHECK_INT(h.error, WIRE__ERROR_CODE__ERROR_INVALID);
 }
 
+/* Four answers to one prompt, each with its own draws, repeatable; what greedy choices make is
+ * the same. The log probabilities are of the content's tokens. */
+static void test_choices(struct wire_client *c)
+{
+    Wire__Request with = WIRE__REQUEST__INIT;
+    Wire__Sampling sampling = WIRE__SAMPLING__INIT;
+    with.choices = 4;
+    with.sampling = &sampling;
+    sampling.top_p = 1;
+    sampling.has_seed = true;
+    sampling.seed = 5;
+    sampling.logprobs = true;
+    sampling.top_logprobs = 3;
+    struct heard h[3];
+    for (int i = 0; i < 3; i++) {
+        struct wire_client_request q = ask(1, "What is 12 + 30?", 60);
+        q.with = &with;
+        sampling.temperature = i == 0 ? 0 : 1.5f;
+        wire_client_request(c, &q);
+        hear_stream(c, 1, &h[i]);
+        CHECK_INT(h[i].error, -1);
+        for (int k = 0; k < 4; k++)
+            CHECK(h[i].choices[k].finish == WIRE__FINISH_REASON__STOP ||
+                  h[i].choices[k].finish == WIRE__FINISH_REASON__LENGTH);
+    }
+    int other = 0;
+    for (int k = 0; k < 4; k++) {
+        CHECK_STR(h[0].choices[k].text, "12 + 30 = 42");
+        CHECK_STR(h[1].choices[k].text, h[2].choices[k].text);
+        other += strcmp(h[1].choices[k].text, h[1].choices[0].text) != 0;
+        CHECK(h[0].choices[k].logprobs > 3);
+    }
+    CHECK(other > 0);
+    CHECK_INT(h[0].choices[0].logprobs * 4 + 4, h[0].counts.completion); /* all but the ends */
+    for (int i = 0; i < 3; i++)
+        heard_done(&h[i]);
+}
+
 /* More than run at once; the answers are those of each alone. */
 static void test_many(struct wire_client *c)
 {
@@ -172,6 +210,7 @@ int main(void)
     wire_client_open(&c, r.address, GATEWAY_A);
     test_answer(&r, &c);
     test_refusals(&r, &c);
+    test_choices(&c);
     test_many(&c);
     test_cancel(&c);
     wire_client_close(&c);

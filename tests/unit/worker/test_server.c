@@ -296,6 +296,74 @@ static void test_tcp(void)
     rig_done(&r);
 }
 
+/* Choices are told apart, also by a stream that waits for credit, and each says how it ended. */
+static void test_choices(struct rig *r)
+{
+    struct wire_client c;
+    wire_client_open(&c, r->address, GATEWAY_A);
+    Wire__Request with = WIRE__REQUEST__INIT;
+    with.choices = 3;
+    for (int slow = 0; slow < 2; slow++) {
+        struct wire_client_request q = {.id = new_id(),
+                                        .stream = 1,
+                                        .max_tokens = 50,
+                                        .credit = slow ? 1 : 1 << 20,
+                                        .thinking = true,
+                                        .with = &with};
+        struct heard h = {.reason = -1, .error = -1};
+        struct wire_frame f;
+        wire_client_request(&c, &q);
+        while (h.reason < 0 && wire_client_next(&c, &f, 10000) == OK) {
+            if (f.stream != 1)
+                continue;
+            heard_frame(&h, &f);
+            if (slow && f.type == WIRE__FRAME_TYPE__TOKENS)
+                wire_client_credit(&c, 1, 400);
+        }
+        CHECK_INT(h.reason, WIRE__FINISH_REASON__LENGTH);
+        CHECK_INT(h.counts.completion, 150);
+        CHECK_INT(h.counts.reasoning, 75);
+        for (int i = 0; i < 3; i++) {
+            CHECK_INT(h.choices[i].finish, WIRE__FINISH_REASON__LENGTH);
+            CHECK(strncmp(h.choices[i].text, "lazy dog. The ", 14) == 0);
+            CHECK_STR(h.choices[i].text, h.choices[0].text);
+        }
+        heard_done(&h);
+    }
+    wire_client_close(&c);
+}
+
+static void test_tool_call(struct rig *r)
+{
+    struct wire_client c;
+    wire_client_open(&c, r->address, GATEWAY_A);
+    Wire__Tool tool = WIRE__TOOL__INIT, *tools[] = {&tool};
+    Wire__ToolChoice choice = WIRE__TOOL_CHOICE__INIT;
+    Wire__Request with = WIRE__REQUEST__INIT;
+    tool.name = (char *)"get_weather";
+    choice.kind = WIRE__TOOL_CHOICE__KIND__REQUIRED;
+    with.tools = tools;
+    with.n_tools = 1;
+    with.tool_choice = &choice;
+    struct wire_client_request q = {.id = new_id(), .stream = 1, .credit = 100, .with = &with};
+    struct heard h;
+    wire_client_request(&c, &q);
+    hear_stream(&c, 1, &h);
+    CHECK_INT(h.reason, WIRE__FINISH_REASON__TOOL_CALLS);
+    CHECK_INT(h.choices[0].finish, WIRE__FINISH_REASON__TOOL_CALLS);
+    CHECK_STR(h.choices[0].calls, "get_weather {}");
+    CHECK_INT(h.len, 0);
+    heard_done(&h);
+    with.n_tools = 0; /* required, but there is none */
+    q.id = new_id();
+    wire_client_request(&c, &q);
+    hear_stream(&c, 1, &h);
+    CHECK_INT(h.error, WIRE__ERROR_CODE__ERROR_INVALID);
+    CHECK(strstr(h.message, "tool_choice needs tools"));
+    heard_done(&h);
+    wire_client_close(&c);
+}
+
 int main(void)
 {
     for (int threaded = 0; threaded < 2; threaded++) {
@@ -307,6 +375,8 @@ int main(void)
         test_cancel(&r);
         test_many_streams(&r);
         test_refusals(&r);
+        test_choices(&r);
+        test_tool_call(&r);
         rig_stop(&r);
         rig_done(&r);
         test_full_table(threaded);
