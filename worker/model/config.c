@@ -122,6 +122,23 @@ static const struct family *find_family(struct fields *f)
     return NULL;
 }
 
+enum status model_config_read(const char *path, const struct json *root, struct model_config *out,
+                              struct error *err)
+{
+    struct fields f = {.path = path, .prefix = "", .object = root, .err = err};
+    struct model_config c = {0};
+    if (!json_is_object(root))
+        return error_set(err, INVALID, "%s: not an object", path);
+    const struct family *family = find_family(&f);
+    if (family) {
+        c.architecture = family->architecture;
+        family->read(&f, &c);
+    }
+    if (f.status == OK)
+        *out = c;
+    return f.status;
+}
+
 enum status model_config_load(const char *dir, struct model_config *out, struct error *err)
 {
     char path[4096];
@@ -129,19 +146,8 @@ enum status model_config_load(const char *dir, struct model_config *out, struct 
         return error_set(err, INVALID, "the folder's name is too long");
     struct json *root = NULL;
     enum status st = json_parse_file(path, CONFIG_BYTES_MAX, &root, err);
-    if (st != OK)
-        return st;
-    struct fields f = {.path = path, .prefix = "", .object = root, .err = err};
-    struct model_config c = {0};
-    if (!json_is_object(root))
-        f.status = error_set(err, INVALID, "%s: not an object", path);
-    const struct family *family = f.status == OK ? find_family(&f) : NULL;
-    if (family) {
-        c.architecture = family->architecture;
-        family->read(&f, &c);
-    }
+    if (st == OK)
+        st = model_config_read(path, root, out, err);
     json_free(root);
-    if (f.status == OK)
-        *out = c;
-    return f.status;
+    return st;
 }

@@ -91,6 +91,9 @@ extern const struct family family_deepseek_v2, family_deepseek_v3, family_llama,
 
 /* dir/config.json. The error names the file and the field. */
 enum status model_config_load(const char *dir, struct model_config *out, struct error *err);
+/* The same of a parsed file; path is for errors. */
+enum status model_config_read(const char *path, const struct json *root, struct model_config *out,
+                              struct error *err);
 
 /* For families: the fields that all have, and the common forms of a few others. */
 void config_read_common(struct fields *f, struct model_config *c);

@@ -91,6 +91,109 @@ static void test_config(void)
     CHECK(strstr(err.text, "/nowhere/config.json") != NULL);
 }
 
+/* Of other families: what is behind the fields that all have. */
+#define COMMON                                                                                     \
+    "\"vocab_size\":90,\"hidden_size\":64,\"num_hidden_layers\":3,\"num_attention_heads\":4,"      \
+    "\"max_position_embeddings\":512,\"intermediate_size\":96,\"rms_norm_eps\":1e-6,"
+static const char v2[] =
+    "{\"architectures\":[\"DeepseekV2ForCausalLM\"]," COMMON
+    "\"q_lora_rank\":null,\"kv_lora_rank\":32,"
+    "\"qk_nope_head_dim\":16,\"qk_rope_head_dim\":8,\"v_head_dim\":16,\"n_routed_experts\":8,"
+    "\"num_experts_per_tok\":3,\"moe_intermediate_size\":32,\"norm_topk_prob\":false,"
+    "\"scoring_func\":\"softmax\",\"topk_method\":\"greedy\"}";
+static const char llama[] = "{\"architectures\":[\"LlamaForCausalLM\"]," COMMON
+                            "\"num_key_value_heads\":2,\"rope_scaling\":{\"rope_type\":\"llama3\","
+                            "\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4,"
+                            "\"original_max_position_embeddings\":64}}";
+static const char qwen2[] = "{\"architectures\":[\"Qwen2ForCausalLM\"]," COMMON
+                            "\"num_key_value_heads\":2,\"use_sliding_window\":false,"
+                            "\"sliding_window\":128,\"layer_types\":[\"full_attention\"]}";
+static const char qwen3_moe[] =
+    "{\"architectures\":[\"Qwen3MoeForCausalLM\"]," COMMON
+    "\"head_dim\":48,\"num_key_value_heads\":2,\"num_experts\":8,"
+    "\"num_experts_per_tok\":2,\"moe_intermediate_size\":32,"
+    "\"decoder_sparse_step\":2,\"mlp_only_layers\":[1],"
+    "\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":1e6}}";
+static const char mixtral[] = "{\"architectures\":[\"MixtralForCausalLM\"]," COMMON
+                              "\"num_key_value_heads\":2,\"num_local_experts\":4,"
+                              "\"num_experts_per_tok\":2,\"sliding_window\":null}";
+
+static const struct {
+    const char *base, *from, *to, *complaint;
+} others[] = {
+    {v2, "false", "true", "norm_topk_prob is true"},
+    {v2, "\"softmax\"", "\"sigmoid\"", "scoring_func is sigmoid"},
+    {v2, "\"greedy\"", "\"noaux_tc\"", "topk_method is not one of"},
+    {v2, "\"greedy\"", "\"group_limited_greedy\",\"n_group\":3", "n_group does not divide"},
+    {v2, "\"greedy\"", "\"group_limited_greedy\",\"n_group\":4", "num_experts_per_tok is more"},
+    {v2, "\"n_routed_experts\":8", "\"n_routed_experts\":0", "n_routed_experts is not"},
+    {v2, "\"moe_intermediate_size\":32", "\"moe_intermediate_size\":40",
+     "moe_intermediate_size is 40; only multiples of 16"},
+    {v2, "\"num_attention_heads\":4", "\"num_attention_heads\":1048576",
+     "num_attention_heads is not"},
+    {v2, "\"v_head_dim\":16", "\"v_head_dim\":2147483647", "v_head_dim is not"},
+    {llama, "\"llama3\"", "\"longrope\"", "rope_scaling.rope_type is not one of"},
+    {llama, "\"llama3\"", "7", "rope_scaling.rope_type is not a text"},
+    {llama, "\"high_freq_factor\":4", "\"high_freq_factor\":1", "rope_scaling.high_freq_factor"},
+    {llama, "\"factor\":8,", "", "rope_scaling.factor is missing"},
+    {llama, "\"num_key_value_heads\":2", "\"num_key_value_heads\":3",
+     "num_key_value_heads does not"},
+    {llama, "\"num_key_value_heads\":2", "\"head_dim\":20", "head_dim is 20; only multiples of 16"},
+    {llama, "\"num_attention_heads\":4", "\"num_attention_heads\":8",
+     "num_attention_heads leaves less than 16"},
+    {llama, "\"vocab_size\"", "\"mlp_bias\":true,\"vocab_size\"", "mlp_bias is true"},
+    {llama, "\"vocab_size\"", "\"sliding_window\":511,\"vocab_size\"", "sliding_window is below"},
+    {llama, "\"vocab_size\"", "\"partial_rotary_factor\":0.5,\"vocab_size\"",
+     "partial_rotary_factor"},
+    {qwen2, "\"use_sliding_window\":false", "\"use_sliding_window\":true",
+     "sliding_window is below"},
+    {qwen2, "full_attention", "sliding_attention", "layer_types names others"},
+    {qwen3_moe, "\"num_experts\":8", "\"num_experts\":1", "num_experts_per_tok is more than all"},
+    {qwen3_moe, "\"num_experts\":8", "\"number\":8", "num_experts is missing"},
+    {qwen3_moe, "[1]", "[3]", "mlp_only_layers names a layer"},
+    {qwen3_moe, "[1]", "1", "mlp_only_layers is not a list"},
+    {qwen3_moe, "\"rope_theta\":1e6", "\"rope_theta\":-1", "rope_parameters.rope_theta is not"},
+    {mixtral, "\"sliding_window\":null", "\"sliding_window\":128", "sliding_window is below"},
+    {mixtral, "\"num_local_experts\":4", "\"num_local_experts\":4097", "num_local_experts is not"},
+};
+
+static void read_text(const char *text, struct model_config *c, enum status want, const char *why)
+{
+    struct json *root = NULL;
+    struct error err = {""};
+    CHECK_FATAL(json_parse(text, strlen(text), NULL, &root, &err) == OK);
+    CHECK(model_config_read("x/config.json", root, c, &err) == want);
+    if (!strstr(err.text, why))
+        fprintf(stderr, "%s\n", err.text);
+    CHECK(strstr(err.text, why) && (want == OK || strstr(err.text, "x/config.json: ")));
+    CHECK(strchr(err.text, '\n') == NULL);
+    json_free(root);
+}
+
+static void test_other_families(void)
+{
+    struct model_config c;
+    read_text(v2, &c, OK, "");
+    CHECK(c.attention == ATTENTION_LATENT && c.mla.q_rank == 0 && !c.moe.choice_bias);
+    read_text(llama, &c, OK, "");
+    CHECK(c.gqa.head_dims == 16 && c.gqa.kv_heads == 2 && c.rope.stretch == ROPE_LLAMA3);
+    read_text(qwen2, &c, OK, "");
+    CHECK(c.gqa.biases && !c.gqa.out_bias && c.moe.experts == 0 && !c.has_experts[0]);
+    read_text(qwen3_moe, &c, OK, "");
+    CHECK(c.gqa.head_dims == 48 && c.gqa.head_norms && c.rope.theta == 1e6);
+    CHECK(!c.has_experts[0] && !c.has_experts[1] && !c.has_experts[2]);
+    read_text(mixtral, &c, OK, "");
+    CHECK(c.has_experts[0] && c.moe.width == 96 && strcmp(c.names.up, "w3") == 0);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        char changed[2048];
+        const char *base = others[i].base, *at = strstr(base, others[i].from);
+        CHECK_FATAL(at != NULL);
+        snprintf(changed, sizeof changed, "%.*s%s%s", (int)(at - base), base, others[i].to,
+                 at + strlen(others[i].from));
+        read_text(changed, &c, INVALID, others[i].complaint);
+    }
+}
+
 static char *weights;
 static size_t weight_bytes;
 
@@ -160,6 +263,7 @@ int main(void)
     CHECK_FATAL(mkdtemp(folder) != NULL);
     slurp("models/demo/config.json", demo, sizeof demo);
     test_config();
+    test_other_families();
     test_weights();
     clean_up();
     return check_done();
