@@ -37,6 +37,7 @@ static const struct known known[] = {
     {"state-dir", KIND_TEXT, FIELD(state_dir), "DIR", "where worker/usage.table is kept", 0, 0, 0},
     {"threads", KIND_INT, FIELD(threads), "N", "of the engine (0: one for each processor)",
      0, 1024, 0},
+    {"kv", KIND_CHOICE, FIELD(kv), "f32 bf16 int8", "how the KV cache stores a value", 0, 0, 0},
 
     {"generate", KIND_TEXT, FIELD(generate), "TEXT", "print an answer", 0, 0,
      OFFLINE | NEEDS_MODEL},

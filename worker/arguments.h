@@ -10,6 +10,7 @@
 
 struct arguments {
     const char *config, *model, *model_name, *backend, *listen, *state_dir; /* NULL: not given */
+    const char *kv;
     /* What to do instead of serving: at most one of these is given. */
     const char *generate, *tokenize, *logits, *greedy, *usage_table;
     bool settings, version, help;

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "worker/delta.h"
 #include "worker/job.h"
+#include "worker/kv.h"
 
 struct sink {
     /* What a choice made in this step; the counts are cumulative, of all choices. The last one
@@ -64,6 +65,7 @@ struct cpu_options {
     int threads;            /* 0: the number of processors */
     int sequences_max;      /* 16 at least */
     int64_t kv_bytes;       /* of the KV cache */
+    enum kv_type kv_type;   /* how it stores a value */
     int step_tokens;        /* the token budget of a step */
     int default_output_tokens;
 };

@@ -1,3 +1,5 @@
+#include <assert.h>
+
 #include "base/log.h"
 #include "worker/arguments.h"
 #include "worker/generate.h"
@@ -20,6 +22,14 @@ static enum status replace(char **setting, const char *text, struct error *err)
     return OK;
 }
 
+static enum kv_type kv_type_of(const struct arguments *a)
+{
+    enum kv_type type = KV_F32;
+    bool known = !a->kv || kv_type_parse(a->kv, &type);
+    assert(known); /* arguments_parse has seen to it */
+    return type;
+}
+
 /* The settings file, then what the command line says otherwise. */
 static enum status load_settings(const struct arguments *a, struct worker_settings *w,
                                  struct error *err)
@@ -39,6 +49,8 @@ static enum status load_settings(const struct arguments *a, struct worker_settin
         w->backend = strcmp(a->backend, "echo") == 0 ? BACKEND_ECHO : BACKEND_CPU;
     if (a->threads >= 0)
         w->threads = a->threads;
+    if (a->kv)
+        w->kv_type = (int)kv_type_of(a);
     if (st == OK && log_level_parse(w->log_level) < 0)
         st = error_set(err, INVALID, "log_level is debug, info, warn or error");
     if (st != OK)
@@ -53,6 +65,7 @@ static enum status generate(const struct arguments *a, const struct worker_setti
                               .threads = (int)w->threads,
                               .sequences_max = 1,
                               .kv_bytes = w->kv_bytes,
+                              .kv_type = (enum kv_type)w->kv_type,
                               .step_tokens = (int)w->step_tokens,
                               .default_output_tokens = (int)w->default_output_tokens};
     struct generate_options g = {.prompt = a->generate,
@@ -91,7 +104,8 @@ static enum status run(const struct arguments *a, struct error *err)
 {
     struct offline_options o = {.model_dir = a->model,
                                 .prompts_file = a->logits ? a->logits : a->greedy,
-                                .threads = a->threads > 0 ? a->threads : 0};
+                                .threads = a->threads > 0 ? a->threads : 0,
+                                .kv_type = kv_type_of(a)};
     if (a->settings)
         return print_settings(err);
     if (a->usage_table)

@@ -80,7 +80,8 @@ static enum status read_prompts(const char *path, const struct model *m, struct 
 static enum status load(const struct offline_options *o, struct model **model,
                         struct prompts *prompts, struct error *err)
 {
-    struct model_options options = {.threads = o->threads, .kernels = o->kernels};
+    struct model_options options = {
+        .threads = o->threads, .kernels = o->kernels, .kv_type = o->kv_type};
     struct model *m = NULL;
     enum status st = model_load(o->model_dir, &options, &m, err);
     if (st != OK)

@@ -8,12 +8,14 @@
 #include <stdio.h>
 
 #include "base/error.h"
+#include "worker/kv.h"
 
 struct offline_options {
     const char *model_dir;
     const char *prompts_file; /* a JSON array of arrays of token ids */
     int threads;              /* 0: the number of processors */
     const char *kernels;      /* as model_options */
+    enum kv_type kv_type;
 };
 
 /* Writes float32 logits, little-endian: [tokens, vocabulary] of each prompt in turn. */

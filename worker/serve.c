@@ -105,6 +105,7 @@ static struct backend *make_backend(struct serve *s, struct error *err)
                             .threads = (int)w->threads,
                             .sequences_max = (int)w->sequences_max,
                             .kv_bytes = w->kv_bytes,
+                            .kv_type = (enum kv_type)w->kv_type,
                             .step_tokens = (int)w->step_tokens,
                             .default_output_tokens = (int)w->default_output_tokens};
     return backend_cpu_new(&o, sink, err);

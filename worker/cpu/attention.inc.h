@@ -1,128 +1,358 @@
 /*
- * Attention of one token over its cached rows, for up to four heads at a time: scores by dot
- * products of 4 tokens x the heads, softmax over all of them, then the weighted sum of the
- * values. The scores of all positions are kept, so nothing is rescaled on the way, and each head's
- * result depends on its own query and the cache alone.
+ * Attention over a segment of the cache for several queries at once: scores (a matrix product of
+ * queries and keys), a softmax of each query over the segment, the weighted sum of the values,
+ * and the merge with the segments before. Keys lie in columns, so that a vector is sixteen
+ * positions; each score is a sum over its dimensions in ascending order. Values in rows: a vector
+ * is sixteen dimensions, summed over the positions in ascending order. Values in columns (the
+ * latents, which are keys too): a vector is sixteen positions, summed over the blocks, and at the
+ * segment's end over its lanes. None of these orders depends on which queries share a tile.
  */
+#include "worker/cpu/attention_load.h"
 #include "worker/cpu/kernels.h"
 #include "worker/cpu/vec.h"
 
-enum { FETCH_AHEAD = 12 }; /* positions */
+/* What the registers hold: queries by blocks of scores, queries by vectors of values in rows, and
+ * queries by pairs of dimensions in columns. */
+#if defined(__AVX512F__)
+enum { SCORE_QUERIES = 8, SCORE_BLOCKS = 2, ROW_QUERIES = 8, ROW_VECTORS = 2, COLUMN_QUERIES = 8 };
+#elif defined(__AVX2__)
+enum { SCORE_QUERIES = 4, SCORE_BLOCKS = 1, ROW_QUERIES = 4, ROW_VECTORS = 1, COLUMN_QUERIES = 2 };
+#else
+enum { SCORE_QUERIES = 2, SCORE_BLOCKS = 1, ROW_QUERIES = 2, ROW_VECTORS = 1, COLUMN_QUERIES = 1 };
+#endif
 
-INLINE const float *cache_row(const struct attend *a, int position)
+INLINE const uint8_t *image_of(const struct attend *a, int block)
 {
-    return a->cache + (size_t)a->blocks[position / 16] * a->block_stride +
-           (size_t)(position % 16) * a->row_stride;
+    return a->cache + (size_t)a->blocks[a->begin / 16 + block] * a->block_bytes;
 }
 
-/* Four positions of one block; those past the end are memory of the same block. */
-INLINE void score4(const struct attend *a, int position, const int Q)
+INLINE float *scores_of(const struct attend *a, int query)
 {
-    const float *row = cache_row(a, position);
-    f32x16 sum[4 * 4];
+    return a->scratch + (size_t)query * ATTEND_SEGMENT;
+}
+
+/* The weights that the values are to be multiplied by: with the values' scales, where there are. */
+INLINE float *scaled_of(const struct attend *a, int query)
+{
+    size_t copy = a->type == KV_INT8 ? ATTEND_QUERIES * ATTEND_SEGMENT : 0;
+    return scores_of(a, query) + copy;
+}
+
+INLINE float *sums_of(const struct attend *a, int query)
+{
+    return a->scratch + ATTEND_QUERIES * 2 * ATTEND_SEGMENT +
+           (size_t)query * (size_t)a->value_count;
+}
+
+/* Positions of the segment that the query attends to. */
+INLINE int tokens_of(const struct attend *a, int query)
+{
+    int n = a->tokens[query] - a->begin;
+    return n < 0 ? 0 : n < ATTEND_SEGMENT ? n : ATTEND_SEGMENT;
+}
+
+/* Over the keys [from, to). */
+INLINE void add_keys(const uint8_t *const *keys, const float *const *query, int from, int to,
+                     f32x16 *sum, const int Q, const int B, const enum kv_type type)
+{
 #pragma GCC unroll 16
-    for (int i = 0; i < 4 * Q; i++)
+    for (int i = 0; i < Q * B; i++)
         sum[i] = vec_set(0.0f);
-    for (int d = 0; d < a->key_floats; d += 16) {
-        f32x16 key[4];
-#pragma GCC unroll 4
-        for (int t = 0; t < 4; t++)
-            key[t] = vec_load(row + (size_t)t * a->row_stride + d);
-#pragma GCC unroll 4
+    for (int d = from; d < to; d += 2) {
+        f32x16 even[SCORE_BLOCKS], odd[SCORE_BLOCKS];
+#pragma GCC unroll 2
+        for (int b = 0; b < B; b++)
+            load_columns(type, keys[b], d, &even[b], &odd[b]);
+#pragma GCC unroll 8
         for (int q = 0; q < Q; q++) {
-            f32x16 query = vec_load(a->queries + (size_t)q * a->query_stride + d);
-#pragma GCC unroll 4
-            for (int t = 0; t < 4; t++)
-                sum[q * 4 + t] = sum[q * 4 + t] + query * key[t];
+            f32x16 x = vec_set(query[q][d]), y = vec_set(query[q][d + 1]);
+#pragma GCC unroll 2
+            for (int b = 0; b < B; b++) {
+                sum[q * B + b] = sum[q * B + b] + even[b] * x;
+                sum[q * B + b] = sum[q * B + b] + odd[b] * y;
+            }
         }
     }
-#pragma GCC unroll 4
-    for (int q = 0; q < Q; q++) {
-        f32x4 s = vec_sum4(sum[q * 4], sum[q * 4 + 1], sum[q * 4 + 2], sum[q * 4 + 3]);
-        memcpy(a->scores + (size_t)q * a->score_stride + position, &s, sizeof s);
-    }
 }
 
-/* Exponentials of the scores in place, zero behind the last; returns 1 / their sum. */
-static float softmax(float *scores, int tokens)
+INLINE void score(const struct attend *a, int first, int block, const int Q, const int B,
+                  const enum kv_type type)
 {
-    int padded = (tokens + 15) / 16 * 16;
-    for (int t = tokens; t < padded; t++)
+    const uint8_t *image[SCORE_BLOCKS], *keys[SCORE_BLOCKS];
+    const float *query[SCORE_QUERIES];
+    f32x16 sum[SCORE_QUERIES * SCORE_BLOCKS], total[SCORE_QUERIES * SCORE_BLOCKS];
+    for (int b = 0; b < B; b++) {
+        image[b] = image_of(a, block + b);
+        keys[b] = image[b] + a->keys;
+    }
+    for (int q = 0; q < Q; q++)
+        query[q] = a->queries[first + q];
+    if (type != KV_INT8) {
+        add_keys(keys, query, 0, a->key_count, total, Q, B, type);
+    } else {
+#pragma GCC unroll 16
+        for (int i = 0; i < Q * B; i++)
+            total[i] = vec_set(0.0f);
+        for (int from = 0; from < a->key_count; from += a->group) {
+            add_keys(keys, query, from, from + a->group, sum, Q, B, type);
+            size_t at = a->key_scales + (size_t)(from / a->group) * 64;
+#pragma GCC unroll 16
+            for (int i = 0; i < Q * B; i++)
+                total[i] = total[i] + sum[i] * vec_load((const float *)(image[i % B] + at));
+        }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < Q * B; i++)
+        vec_store(scores_of(a, first + i / B) + (block + i % B) * 16, total[i]);
+}
+
+/* Exponentials of the scores in place, zero behind the last, up to `most` rounded up. */
+static void softmax(const struct attend *a, int query, int most, struct attend_state *out)
+{
+    float *scores = scores_of(a, query);
+    int tokens = tokens_of(a, query), used = (tokens + 15) / 16 * 16;
+    for (int t = used; t < most; t += 16)
+        vec_store(scores + t, vec_set(0.0f));
+    *out = (struct attend_state){0};
+    if (!tokens)
+        return;
+    for (int t = tokens; t < used; t++)
         scores[t] = scores[0];
-    f32x16 most = vec_load(scores);
-    for (int t = 16; t < padded; t += 16)
-        most = vec_max(most, vec_load(scores + t));
-    float largest = vec_largest(most);
-    for (int t = 0; t < padded; t += 16)
-        vec_store(scores + t, vec_exp(vec_load(scores + t) - largest));
-    for (int t = tokens; t < padded; t++)
+    f32x16 largest = vec_load(scores);
+    for (int t = 16; t < used; t += 16)
+        largest = vec_max(largest, vec_load(scores + t));
+    out->largest = vec_largest(largest);
+    for (int t = 0; t < used; t += 16)
+        vec_store(scores + t, vec_exp(vec_load(scores + t) - out->largest));
+    for (int t = tokens; t < used; t++)
         scores[t] = 0.0f;
     f32x16 sum = vec_set(0.0f);
-    for (int t = 0; t < padded; t += 16)
+    for (int t = 0; t < used; t += 16)
         sum = sum + vec_load(scores + t);
-    return 1.0f / vec_sum(sum);
+    out->total = vec_sum(sum);
 }
 
-/* V vectors of the values, from `at` on, of Q heads. */
-INLINE void weigh(const struct attend *a, int at, const float *scale, const int Q, const int V)
+/* The weights of all queries by the scales of the values' group. Scales behind the last position
+ * may be anything. */
+static void scale_weights(const struct attend *a, int group, int tokens)
 {
-    f32x16 sum[16];
+    for (int b = 0; b * 16 < tokens; b++) {
+        f32x16 scale =
+            vec_load((const float *)(image_of(a, b) + a->value_scales + (size_t)group * 64));
+        for (int q = 0; q < a->count; q++)
+            vec_store(scaled_of(a, q) + b * 16, vec_load(scores_of(a, q) + b * 16) * scale);
+    }
+    for (int q = 0; q < a->count; q++)
+        for (int t = tokens; t % 16; t++)
+            scaled_of(a, q)[t] = 0.0f;
+}
+
+INLINE void weigh_rows(const struct attend *a, int first, int at, int tokens, const int Q,
+                       const int V, const enum kv_type type)
+{
+    const float *weights = scaled_of(a, first);
+    f32x16 sum[ROW_QUERIES * ROW_VECTORS];
 #pragma GCC unroll 16
     for (int i = 0; i < Q * V; i++)
         sum[i] = vec_set(0.0f);
-    for (int block = 0; block * 16 < a->tokens; block++) {
-        const float *row = cache_row(a, block * 16) + a->value_offset + at;
-        int n = a->tokens - block * 16 < 16 ? a->tokens - block * 16 : 16;
-        for (int t = 0; t < n; t++, row += a->row_stride) {
-#pragma GCC unroll 4
-            for (int v = 0; v < V; v++) {
-                f32x16 value = vec_load(row + v * 16);
-#pragma GCC unroll 4
-                for (int q = 0; q < Q; q++)
-                    sum[q * V + v] =
-                        sum[q * V + v] +
-                        value * a->scores[(size_t)q * a->score_stride + (size_t)(block * 16 + t)];
+    for (int block = 0; block * 16 < tokens; block++) {
+        const uint8_t *values = image_of(a, block) + a->values;
+        int n = tokens - block * 16 < 16 ? tokens - block * 16 : 16;
+        for (int t = 0; t < n; t++, values += a->value_stride) {
+            f32x16 v[ROW_VECTORS];
+#pragma GCC unroll 2
+            for (int i = 0; i < V; i++)
+                v[i] = load_row(type, values, at + i * 16);
+#pragma GCC unroll 8
+            for (int q = 0; q < Q; q++) {
+                f32x16 w = vec_set(weights[(size_t)q * ATTEND_SEGMENT + (size_t)(block * 16 + t)]);
+#pragma GCC unroll 2
+                for (int i = 0; i < V; i++)
+                    sum[q * V + i] = sum[q * V + i] + v[i] * w;
             }
         }
     }
 #pragma GCC unroll 16
     for (int i = 0; i < Q * V; i++)
-        vec_store(a->out + (size_t)(i / V) * a->out_stride + at + i % V * 16,
-                  sum[i] * scale[i / V]);
+        vec_store(sums_of(a, first + i / V) + at + i % V * 16, sum[i]);
 }
 
-/* The cache of many sequences does not stay in the near caches: the rows that come soon are asked
- * for early. Four of them lie together. */
-INLINE void fetch4(const struct attend *a, int position)
+/* One block's columns `at` and at + 1. What lies behind the last position may be anything. */
+INLINE void add_columns_of(const struct attend *a, int first, int at, int block, f32x16 *sum,
+                           const int Q, const enum kv_type type, const u32x16 *mask)
 {
-    const char *row = (const char *)cache_row(a, position);
-    for (size_t i = 0; i < 4 * a->row_stride * sizeof(float); i += 64)
-        __builtin_prefetch(row + i);
-}
-
-INLINE void attend_heads(const struct attend *a, const int Q)
-{
-    for (int t = 0; t < a->tokens; t += 4) {
-        if (t + FETCH_AHEAD < a->tokens)
-            fetch4(a, t + FETCH_AHEAD);
-        score4(a, t, Q);
+    const float *weights = scaled_of(a, first) + block * 16;
+    f32x16 even, odd;
+    load_columns(type, image_of(a, block) + a->values, at, &even, &odd);
+    if (mask) {
+        even = (f32x16)((u32x16)even & *mask);
+        odd = (f32x16)((u32x16)odd & *mask);
     }
-    float scale[4];
-    for (int q = 0; q < Q; q++)
-        scale[q] = softmax(a->scores + (size_t)q * a->score_stride, a->tokens);
-    int at = 0;
-    for (; at + 64 <= a->value_floats; at += 64)
-        weigh(a, at, scale, Q, 4);
-    for (; at < a->value_floats; at += 16)
-        weigh(a, at, scale, Q, 1);
+#pragma GCC unroll 8
+    for (int q = 0; q < Q; q++) {
+        f32x16 w = vec_load(weights + (size_t)q * ATTEND_SEGMENT);
+        sum[q * 2] = sum[q * 2] + even * w;
+        sum[q * 2 + 1] = sum[q * 2 + 1] + odd * w;
+    }
+}
+
+INLINE void weigh_columns(const struct attend *a, int first, int at, int tokens, const int Q,
+                          const enum kv_type type)
+{
+    f32x16 sum[COLUMN_QUERIES * 2];
+#pragma GCC unroll 16
+    for (int i = 0; i < Q * 2; i++)
+        sum[i] = vec_set(0.0f);
+    for (int block = 0; block < tokens / 16; block++)
+        add_columns_of(a, first, at, block, sum, Q, type, NULL);
+    if (tokens % 16) {
+        u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+        u32x16 mask = (u32x16)(lane < (uint32_t)(tokens % 16));
+        add_columns_of(a, first, at, tokens / 16, sum, Q, type, &mask);
+    }
+#pragma GCC unroll 8
+    for (int q = 0; q < Q; q += 2) {
+        int other = q + 1 < Q ? q + 1 : q;
+        f32x4 s = vec_sum4(sum[q * 2], sum[q * 2 + 1], sum[other * 2], sum[other * 2 + 1]);
+        float *to = sums_of(a, first + q) + at;
+        to[0] = s[0];
+        to[1] = s[1];
+        to = sums_of(a, first + other) + at;
+        to[0] = s[2];
+        to[1] = s[3];
+    }
+}
+
+#define ATTEND_TILES(Q, TYPE)                                                                      \
+    static __attribute__((noinline)) void score_##Q##_##TYPE(const struct attend *a, int first,    \
+                                                             int blocks)                           \
+    {                                                                                              \
+        int block = 0;                                                                             \
+        for (; block + SCORE_BLOCKS <= blocks; block += SCORE_BLOCKS)                              \
+            score(a, first, block, Q, SCORE_BLOCKS, KV_##TYPE);                                    \
+        for (; block < blocks; block++)                                                            \
+            score(a, first, block, Q, 1, KV_##TYPE);                                               \
+    }                                                                                              \
+    static __attribute__((noinline)) void rows_##Q##_##TYPE(const struct attend *a, int first,     \
+                                                            int from, int to, int tokens)          \
+    {                                                                                              \
+        for (; from + ROW_VECTORS * 16 <= to; from += ROW_VECTORS * 16)                            \
+            weigh_rows(a, first, from, tokens, Q, ROW_VECTORS, KV_##TYPE);                         \
+        for (; from < to; from += 16)                                                              \
+            weigh_rows(a, first, from, tokens, Q, 1, KV_##TYPE);                                   \
+    }                                                                                              \
+    static __attribute__((noinline)) void columns_##Q##_##TYPE(const struct attend *a, int first,  \
+                                                               int from, int to, int tokens)       \
+    {                                                                                              \
+        enum { HELD = Q < COLUMN_QUERIES ? Q : COLUMN_QUERIES };                                   \
+        for (int d = from; d < to; d += 2)                                                         \
+            for (int q = 0; q < Q; q += HELD)                                                      \
+                weigh_columns(a, first + q, d, tokens, HELD, KV_##TYPE);                           \
+    }
+
+typedef void (*score_function)(const struct attend *a, int first, int blocks);
+typedef void (*weigh_function)(const struct attend *a, int first, int from, int to, int tokens);
+
+struct attend_tile {
+    int queries;
+    score_function score;
+    weigh_function rows, columns;
+};
+
+#define ATTEND_TILES_OF(Q) ATTEND_TILES(Q, F32) ATTEND_TILES(Q, BF16) ATTEND_TILES(Q, INT8)
+#define ATTEND_ENTRY(Q, TYPE)                                                                      \
+    {                                                                                              \
+        Q, score_##Q##_##TYPE, rows_##Q##_##TYPE, columns_##Q##_##TYPE                             \
+    }
+#define ATTEND_ENTRIES(Q)                                                                          \
+    {                                                                                              \
+        ATTEND_ENTRY(Q, F32), ATTEND_ENTRY(Q, BF16), ATTEND_ENTRY(Q, INT8)                         \
+    }
+
+ATTEND_TILES_OF(1)
+ATTEND_TILES_OF(2)
+#if defined(__AVX2__)
+ATTEND_TILES_OF(4)
+#endif
+#if defined(__AVX512F__)
+ATTEND_TILES_OF(3)
+ATTEND_TILES_OF(5)
+ATTEND_TILES_OF(6)
+ATTEND_TILES_OF(7)
+ATTEND_TILES_OF(8)
+/* By queries - 1, then type. */
+static const struct attend_tile attend_tiles[][3] = {
+    ATTEND_ENTRIES(1), ATTEND_ENTRIES(2), ATTEND_ENTRIES(3), ATTEND_ENTRIES(4),
+    ATTEND_ENTRIES(5), ATTEND_ENTRIES(6), ATTEND_ENTRIES(7), ATTEND_ENTRIES(8),
+};
+#elif defined(__AVX2__)
+static const struct attend_tile attend_tiles[][3] = {ATTEND_ENTRIES(1), ATTEND_ENTRIES(2),
+                                                     ATTEND_ENTRIES(2), ATTEND_ENTRIES(4)};
+#else
+static const struct attend_tile attend_tiles[][3] = {ATTEND_ENTRIES(1), ATTEND_ENTRIES(2)};
+#endif
+
+static const struct attend_tile *tile_for(const struct attend *a, int first)
+{
+    int left = a->count - first, most = (int)(sizeof attend_tiles / sizeof *attend_tiles);
+    return &attend_tiles[(left < most ? left : most) - 1][a->type];
+}
+
+/* The values [from, to) of all queries. */
+static void weigh(const struct attend *a, int from, int to, int tokens)
+{
+    const struct attend_tile *tile;
+    for (int q = 0; q < a->count; q += tile->queries) {
+        tile = tile_for(a, q);
+        (a->value_stride ? tile->rows : tile->columns)(a, q, from, to, tokens);
+    }
+}
+
+static void attend_merge(float *out, struct attend_state *state, const float *later,
+                         const struct attend_state *later_state, int n)
+{
+    if (later_state->total <= 0.0f)
+        return;
+    if (state->total <= 0.0f) {
+        memcpy(out, later, (size_t)n * sizeof *out);
+        *state = *later_state;
+        return;
+    }
+    f32x16 most = vec_max(vec_set(state->largest), vec_set(later_state->largest));
+    f32x16 a = vec_exp(state->largest - most), b = vec_exp(later_state->largest - most);
+    for (int i = 0; i < n; i += 16)
+        vec_store(out + i, vec_load(out + i) * a + vec_load(later + i) * b);
+    state->largest = most[0];
+    state->total = state->total * a[0] + later_state->total * b[0];
+}
+
+static void attend_finish(float *out, const struct attend_state *state, int n)
+{
+    float scale = 1.0f / state->total;
+    for (int i = 0; i < n; i += 16)
+        vec_store(out + i, vec_load(out + i) * scale);
 }
 
 static void attend(const struct attend *a)
 {
-    if (a->query_count == 4)
-        attend_heads(a, 4);
-    else if (a->query_count == 2)
-        attend_heads(a, 2);
-    else
-        attend_heads(a, 1);
+    struct attend_state states[ATTEND_QUERIES];
+    int tokens = 0;
+    for (int q = 0; q < a->count; q++)
+        tokens = tokens_of(a, q) > tokens ? tokens_of(a, q) : tokens;
+    int blocks = (tokens + 15) / 16;
+    const struct attend_tile *tile;
+    for (int q = 0; q < a->count; q += tile->queries) {
+        tile = tile_for(a, q);
+        tile->score(a, q, blocks);
+    }
+    for (int q = 0; q < a->count; q++)
+        softmax(a, q, blocks * 16, &states[q]);
+    int step = a->type == KV_INT8 ? a->group : a->value_count;
+    for (int from = 0; from < a->value_count; from += step) {
+        if (a->type == KV_INT8)
+            scale_weights(a, from / a->group, tokens);
+        weigh(a, from, from + step, tokens);
+    }
+    for (int q = 0; q < a->count; q++)
+        attend_merge(a->out[q], a->states[q], sums_of(a, q), &states[q], a->value_count);
 }

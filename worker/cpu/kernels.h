@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "worker/kv.h"
+
 enum weight_type { WEIGHT_F32, WEIGHT_BF16, WEIGHT_F16, WEIGHT_F8, WEIGHT_BF16_SCALED };
 
 /*
@@ -35,24 +37,43 @@ struct input {
     const int32_t *index;
 };
 
-/* One row's attention for up to 4 queries (heads) that share the cache rows. */
-struct attend {
-    const float *queries; /* scaled already */
-    size_t query_stride;
-    int query_count;     /* 1, 2 or 4 */
-    const float *cache;  /* of the layer: position p is row p % 16 of block blocks[p / 16] */
-    size_t block_stride; /* floats */
-    size_t row_stride;   /* floats */
-    const int32_t *blocks;
-    int tokens;          /* positions 0 .. tokens - 1 are attended to */
-    int key_floats;      /* the keys are the first values of a row */
-    int value_floats;
-    int value_offset;    /* where in a row the values begin; MLA: 0, the latent serves as both */
-    float *scores;       /* scratch: 4 x score_stride */
-    size_t score_stride; /* tokens rounded up to 16, at least */
-    float *out;
-    size_t out_stride;
+/* Positions that are attended to in one go: a segment begins at a multiple of it. */
+enum { ATTEND_SEGMENT = 512, ATTEND_QUERIES = 8 };
+
+/* Of a query whose softmax goes on: out is the sum of the values, each by e^(its score - largest);
+ * total is the sum of these factors. total is 0 before the first segment. */
+struct attend_state {
+    float largest, total;
 };
+
+/*
+ * Up to ATTEND_QUERIES queries, of any rows and heads, attend to one segment of a sequence's
+ * cache (worker/kv.h has the layout). A query's result depends on itself and the cache alone, not
+ * on the queries beside it, and segments are added in order; so it is the same whatever the batch.
+ */
+struct attend {
+    enum kv_type type;
+    int group;            /* of INT8 */
+    const uint8_t *cache; /* of the layer */
+    size_t block_bytes;
+    const int32_t *blocks;
+    /* bytes, in an image, of the first key and value and their scales */
+    size_t keys, key_scales, values, value_scales;
+    size_t value_stride; /* bytes between the values of two positions; 0: they are in columns */
+    int key_count, value_count; /* multiples of 16, of the group where there are scales */
+    int begin;                  /* the segment's first position */
+    int count;
+    const float *queries[ATTEND_QUERIES]; /* scaled already */
+    int tokens[ATTEND_QUERIES];           /* the query attends to positions below it */
+    float *out[ATTEND_QUERIES];           /* [value_count] */
+    struct attend_state *states[ATTEND_QUERIES];
+    float *scratch; /* attend_scratch(value_count) floats */
+};
+
+static inline size_t attend_scratch(int value_count)
+{
+    return ATTEND_QUERIES * (2 * (size_t)ATTEND_SEGMENT + (size_t)value_count);
+}
 
 struct kernels {
     const char *name;
@@ -61,6 +82,11 @@ struct kernels {
     void (*matmul)(const struct matrix *w, int begin, int end, const struct input *in, int count,
                    float *out, size_t out_stride);
     void (*attend)(const struct attend *a);
+    /* Onto out and its state, those of later segments. */
+    void (*attend_merge)(float *out, struct attend_state *state, const float *later,
+                         const struct attend_state *later_state, int n);
+    /* out by 1 / total. */
+    void (*attend_finish)(float *out, const struct attend_state *state, int n);
     void (*rms_norm)(float *out, const float *x, const float *weight, int n, float epsilon);
     /* pairs: 16 gates, their 16 ups, the next 16 gates, ... ; out[i] = silu(gate) * up */
     void (*swiglu)(float *out, const float *pairs, int n);

@@ -10,19 +10,21 @@
 
 #include "worker/model/pass.h"
 
-/* The part of the cache row behind the latent. */
-static void write_cache(const struct pass *p, const struct layer *l, int index, int row)
+static void write_cache(const struct pass *p, const struct layer *l, int index, int row,
+                        struct member_scratch *own)
 {
     const struct model *m = p->m;
     const struct mla_config *c = &m->config.mla;
     const struct batch_row *r = &p->rows[row];
     const float *down =
         m->scratch.projected + (size_t)row * (size_t)m->projected_floats + c->q_rank;
-    float *to = kv_row(p->kv, index, r->blocks[r->position / KV_BLOCK_TOKENS],
-                       r->position % KV_BLOCK_TOKENS);
+    float *to = own->tile;
     m->kernels->rms_norm(to, down, l->mla.kv_norm, c->kv_rank, (float)m->config.epsilon);
     memcpy(to + c->kv_rank, down + c->kv_rank, (size_t)c->rope_dims * sizeof *to);
     rope_turn(&m->rope, to + c->kv_rank, m->scratch.angles + (size_t)row * (size_t)c->rope_dims);
+    for (int i = c->kv_rank + c->rope_dims; i < m->cache_floats; i++)
+        to[i] = 0.0f;
+    kv_write(p->kv, index, r->blocks, r->position, to);
 }
 
 /* A query in the cache's terms, from its head's own: scaled, rotated, folded. */
@@ -68,50 +70,20 @@ static void make_queries(const struct pass *p, const struct layer *l, int head, 
     fold_query(p, l, head, first, count, own->tile);
 }
 
-/* Heads of one row, from their folded queries to sums of latents. */
-static void attend_row(const struct pass *p, int index, int row, int head, int heads, float *out,
-                       struct member_scratch *own)
-{
-    const struct model *m = p->m;
-    const struct batch_row *r = &p->rows[row];
-    size_t padded = ((size_t)m->config.context_tokens + 15) / 16 * 16;
-    struct attend a = {
-        .queries = m->scratch.queries +
-                   ((size_t)row * (size_t)m->config.heads + (size_t)head) * (size_t)m->cache_floats,
-        .query_stride = (size_t)m->cache_floats,
-        .query_count = heads,
-        .cache = kv_row(p->kv, index, 0, 0),
-        .block_stride = KV_BLOCK_TOKENS * (size_t)m->cache_floats,
-        .row_stride = (size_t)m->cache_floats,
-        .blocks = r->blocks,
-        .tokens = r->position + 1,
-        .key_floats = m->cache_floats,
-        .value_floats = m->config.mla.kv_rank,
-        .scores = own->scores,
-        .score_stride = padded,
-        .out = out,
-        .out_stride = (size_t)m->config.mla.kv_rank,
-    };
-    m->kernels->attend(&a);
-}
-
-static void attend_tile(const struct pass *p, const struct layer *l, int index, int first,
-                        int count, int head, int heads, struct member_scratch *own)
+/* The sums of latents of one head become its values. */
+static void unfold(const struct pass *p, const struct layer *l, int head, int first, int count)
 {
     const struct model *m = p->m;
     const struct mla_config *c = &m->config.mla;
-    size_t latent_stride = (size_t)heads * (size_t)c->kv_rank;
-    for (int i = 0; i < count; i++)
-        attend_row(p, index, first + i, head, heads, own->latent + (size_t)i * latent_stride, own);
-    size_t stride = (size_t)m->config.heads * (size_t)c->value_dims;
-    for (int h = 0; h < heads; h++) {
-        struct input in = {.data = own->latent + (size_t)h * (size_t)c->kv_rank,
-                           .stride = latent_stride};
-        m->kernels->matmul(&l->mla.value[head + h], 0, l->mla.value[head + h].panels, &in, count,
-                           m->scratch.attended + (size_t)first * stride +
-                               (size_t)(head + h) * (size_t)c->value_dims,
-                           stride);
-    }
+    size_t latents = (size_t)m->config.heads * (size_t)c->kv_rank;
+    size_t stride = (size_t)m->attended_floats;
+    struct input in = {.data = m->scratch.latents + (size_t)first * latents +
+                               (size_t)head * (size_t)c->kv_rank,
+                       .stride = latents};
+    m->kernels->matmul(&l->mla.value[head], 0, l->mla.value[head].panels, &in, count,
+                       m->scratch.attended + (size_t)first * stride +
+                           (size_t)head * (size_t)c->value_dims,
+                       stride);
 }
 
 static void query_phase(const struct pass *p, const struct layer *l, int index, int member)
@@ -127,7 +99,7 @@ static void query_phase(const struct pass *p, const struct layer *l, int index, 
             make_queries(p, l, head, first, count, own);
         else
             for (int row = first; row < first + count; row++)
-                write_cache(p, l, index, row);
+                write_cache(p, l, index, row, own);
     }
     pool_barrier(m->pool);
 }
@@ -135,17 +107,24 @@ static void query_phase(const struct pass *p, const struct layer *l, int index, 
 static void attention_phase(const struct pass *p, const struct layer *l, int index, int member)
 {
     const struct model *m = p->m;
-    int threads = pool_members(m->pool), heads = m->config.heads;
-    int together = heads % 4 == 0 ? 4 : heads % 2 == 0 ? 2 : 1;
-    while (together > 1 && p->count * heads / together < threads)
-        together /= 2;
-    int tile = p->count >= 16 * threads ? 8 : 1, groups = heads / together;
-    int tasks = (p->count + tile - 1) / tile * groups;
-    for (int i = pass_first(p, member); i < tasks; i = pass_next(p, i)) {
-        int first = i / groups * tile;
-        int count = p->count - first < tile ? p->count - first : tile;
-        attend_tile(p, l, index, first, count, i % groups * together, together,
-                    &m->scratch.members[member]);
+    size_t heads = (size_t)m->config.heads;
+    struct attention a = {.layer = index,
+                          .heads = m->config.heads,
+                          .kv_heads = 1,
+                          .key_count = m->cache_floats,
+                          .value_count = m->config.mla.kv_rank,
+                          .queries = m->scratch.queries,
+                          .query_stride = (size_t)m->cache_floats,
+                          .query_row = heads * (size_t)m->cache_floats,
+                          .out = m->scratch.latents,
+                          .out_row = heads * (size_t)m->config.mla.kv_rank};
+    attention_run(p, &a, member);
+    pool_barrier(m->pool);
+    int tiles = (p->count + ROW_TILE - 1) / ROW_TILE;
+    for (int i = pass_first(p, member); i < tiles * m->config.heads; i = pass_next(p, i)) {
+        int first = i / m->config.heads * ROW_TILE;
+        unfold(p, l, i % m->config.heads, first,
+               p->count - first < ROW_TILE ? p->count - first : ROW_TILE);
     }
     pool_barrier(m->pool);
 }

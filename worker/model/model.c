@@ -128,7 +128,14 @@ int model_threads(const struct model *m)
 
 void model_kv_shape(const struct model *m, struct kv_shape *out)
 {
-    *out = (struct kv_shape){m->config.layers + (m->mtp ? 1 : 0), m->cache_floats};
+    const struct model_config *c = &m->config;
+    bool latent = c->attention == ATTENTION_LATENT;
+    int dims = latent ? c->mla.kv_rank | c->mla.rope_dims : c->gqa.head_dims;
+    *out = (struct kv_shape){.layers = c->layers + (m->mtp ? 1 : 0),
+                             .type = m->options.kv_type,
+                             .keys = latent ? m->cache_floats : m->cache_floats / 2,
+                             .values = latent ? 0 : m->cache_floats / 2,
+                             .group = dims % 32 ? 16 : 32};
 }
 
 enum status model_reserve(struct model *m, int rows, struct error *err)

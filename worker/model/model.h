@@ -17,10 +17,11 @@
 struct model;
 
 struct model_options {
-    int threads;         /* 0: the number of processors */
-    const char *kernels; /* "avx512", "avx2", "portable"; NULL: the best that this machine has */
-    bool narrow;         /* FP8 weights stay 8 bits wide, even where 16 would be faster */
-    bool mtp;            /* load the layer for multi-token prediction, if the model has one */
+    int threads;          /* 0: the number of processors */
+    const char *kernels;  /* "avx512", "avx2", "portable"; NULL: the best that this machine has */
+    enum kv_type kv_type; /* of the caches that model_kv_shape describes */
+    bool narrow;          /* FP8 weights stay 8 bits wide, even where 16 would be faster */
+    bool mtp;             /* load the layer for multi-token prediction, if the model has one */
     /* For tests: told the experts chosen for a row of the batch in a layer. Threads > 1 call it
      * at the same time. */
     void (*routed)(void *arg, int layer, int row, const int *experts, const float *weights,

@@ -150,6 +150,8 @@ void pass_start(struct pass *p, void (*run)(void *pass, int member), double work
             m->scratch.logit_rows[p->logit_count++] = i;
         p->keeps_hidden |= r->hidden_out != NULL;
     }
+    p->tiles = m->scratch.tiles;
+    p->tile_count = attention_tiles(p->rows, p->count, m->scratch.tiles);
     double work = work_per_row * p->count;
     bool alone = pool_threads(m->pool) == 1 || pace_alone(&m->pace, work);
     int64_t start = clock_mono_us();
@@ -180,11 +182,11 @@ static void carve_member(struct carving *c, const struct model *m, struct member
 {
     const struct model_config *f = &m->config;
     size_t experts = (size_t)f->moe.experts, query = (size_t)m->query_panels * 16;
-    size_t tile = TILE_PANELS * 16;
+    size_t tile = TILE_PANELS * 16, row = (size_t)m->cache_floats;
+    tile = query > tile ? query : tile;
     own->normed = floats(c, ROW_TILE, (size_t)f->mla.q_rank);
-    own->tile = floats(c, ROW_TILE, query > tile ? query : tile);
-    own->latent = floats(c, ROW_TILE * 4, (size_t)f->mla.kv_rank);
-    own->scores = floats(c, 4, ((size_t)f->context_tokens + 15) / 16 * 16);
+    own->tile = floats(c, 1, ROW_TILE * tile > row ? ROW_TILE * tile : row);
+    own->attention = floats(c, 1, attention_scratch(m));
     own->group_rows = carve(c, rows * (size_t)f->moe.chosen, sizeof *own->group_rows);
     own->group_weights = floats(c, rows, (size_t)f->moe.chosen);
     own->group_start = carve(c, experts + 1, sizeof *own->group_start);
@@ -200,8 +202,10 @@ static void carve_all(struct carving *c, const struct model *m, struct scratch *
     s->x = floats(c, rows, (size_t)f->hidden);
     s->normed = floats(c, rows, (size_t)f->hidden);
     s->projected = floats(c, rows, (size_t)m->projected_floats);
-    if (f->attention == ATTENTION_LATENT)
+    if (f->attention == ATTENTION_LATENT) {
         s->queries = floats(c, rows, heads * (size_t)m->cache_floats);
+        s->latents = floats(c, rows, heads * (size_t)f->mla.kv_rank);
+    }
     s->attended = floats(c, rows, (size_t)m->attended_floats);
     s->active = floats(c, rows * (chosen + 1), (size_t)m->active_stride);
     s->angles = floats(c, rows, (size_t)f->rope.dims);
@@ -211,6 +215,7 @@ static void carve_all(struct carving *c, const struct model *m, struct scratch *
     s->weights = floats(c, rows, chosen);
     s->experts = carve(c, rows * chosen, sizeof *s->experts);
     s->logit_rows = carve(c, rows, sizeof *s->logit_rows);
+    s->tiles = carve(c, rows, sizeof *s->tiles);
     s->members = carve(c, (size_t)threads, sizeof *s->members);
     for (int i = 0; i < threads; i++) {
         struct member_scratch none;

@@ -7,6 +7,7 @@
 #define WORKER_MODEL_PASS_H
 
 #include "worker/cpu/pool.h"
+#include "worker/model/attention.h"
 #include "worker/model/config.h"
 #include "worker/model/model.h"
 #include "worker/model/pace.h"
@@ -25,9 +26,8 @@ struct group {
 /* What one member works with alone. */
 struct member_scratch {
     float *normed;        /* [ROW_TILE][q_rank] */
-    float *tile;          /* [ROW_TILE][TILE_PANELS x 16], and a head's query */
-    float *latent;        /* [ROW_TILE][4][kv_rank] */
-    float *scores;        /* [4][context rounded up] */
+    float *tile;          /* [ROW_TILE][TILE_PANELS x 16], a head's query, or a row of the cache */
+    float *attention;     /* attention_scratch(..) */
     int32_t *group_rows;  /* [rows x chosen]: rows by expert */
     float *group_weights; /* their weights */
     int32_t *group_start; /* [experts + 1] */
@@ -41,11 +41,13 @@ struct scratch { /* of one batch; [row] first */
     float *x, *normed;
     float *projected; /* MLA: the compressed ones; GQA: queries, keys, values */
     float *queries;   /* MLA: folded; [heads][cache_floats] */
+    float *latents;   /* MLA: of the attended positions; [heads][kv_rank] */
     float *attended, *active, *angles;
     float *pairs; /* MTP: token and hidden state, normalised; [2 x hidden] */
     float *router_logits, *weights;
     int *experts;
     int32_t *logit_rows;
+    struct row_tile *tiles;
     struct member_scratch *members;
     void *memory;
     size_t bytes;
@@ -86,6 +88,8 @@ struct pass {
     struct kv *kv;
     const struct batch_row *rows;
     int count;
+    const struct row_tile *tiles; /* the rows, cut for attention */
+    int tile_count;
     float *logits;
     int logit_count;
     bool keeps_hidden; /* of some row */

@@ -64,7 +64,9 @@ void model_work(const struct model *m, int rows, int context, struct model_work 
         work_add_layer(&work, m, &m->layers[i], rows);
     work_add_matrix(&work, &m->head, 1, 1);
     double cached = (double)m->config.layers * context;
-    work.bytes_per_step += rows * cached * m->cache_floats * (double)sizeof(float);
+    struct kv_shape kv;
+    model_kv_shape(m, &kv);
+    work.bytes_per_step += (double)rows * context * (double)(kv_block_bytes(&kv) / KV_BLOCK_TOKENS);
     work.multiply_adds_per_row +=
         cached * m->config.heads *
         (m->config.attention == ATTENTION_LATENT ? m->cache_floats + m->config.mla.kv_rank
