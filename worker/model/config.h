@@ -77,6 +77,7 @@ struct model_config {
     struct moe_config moe;
     bool has_experts[MODEL_MAX_LAYERS]; /* by layer */
     int mtp_layers;                     /* behind the last one, for multi-token prediction */
+    bool mtp_before_norm;               /* they read hidden states before the final norm */
     struct tensor_names names;
     int block_rows, block_cols; /* of the FP8 scales; 0: no FP8 weights */
 };

@@ -34,7 +34,7 @@ static void read_mla(struct fields *f, struct model_config *c)
 static void read_experts(struct fields *f, struct model_config *c)
 {
     struct moe_config *m = &c->moe;
-    int first = fields_int_or(f, "first_k_dense_replace", 0, MODEL_MAX_LAYERS, 0);
+    int first = fields_int(f, "first_k_dense_replace", 0, MODEL_MAX_LAYERS);
     int every = fields_int_or(f, "moe_layer_freq", 1, MODEL_MAX_LAYERS, 1);
     for (int i = 0; i < c->layers + c->mtp_layers; i++)
         c->has_experts[i] = i >= first && i % every == 0;
@@ -42,10 +42,27 @@ static void read_experts(struct fields *f, struct model_config *c)
     m->shared = fields_int_or(f, "n_shared_experts", 0, 64, 0);
     m->chosen = fields_int(f, "num_experts_per_tok", 1, 64);
     m->width = fields_int(f, "moe_intermediate_size", 16, 1 << 16);
-    m->groups = fields_int_or(f, "n_group", 1, 1024, 1);
-    m->kept_groups = fields_int_or(f, "topk_group", 1, 1024, 1);
-    m->scale = fields_number_or(f, "routed_scaling_factor", 0, 1e6, 1);
+    m->groups = m->kept_groups = 1;
+    m->scale = fields_number(f, "routed_scaling_factor", 0, 1e6);
     fields_must_divide(f, "moe_intermediate_size", m->width, 16);
+}
+
+static void read_groups(struct fields *f, struct moe_config *m)
+{
+    m->groups = fields_int(f, "n_group", 1, 1024);
+    m->kept_groups = fields_int(f, "topk_group", 1, 1024);
+}
+
+/* The layer for multi-token prediction reads the hidden states behind the final norm: published
+ * models were trained so. A field of our own says that a model was not. */
+static void read_mtp(struct fields *f, struct model_config *c)
+{
+    c->mtp_layers = fields_int_or(f, "num_nextn_predict_layers", 0, 1, 0);
+    const char *state = fields_text(f, "mtp_hidden_state");
+    c->mtp_before_norm = state && strcmp(state, "before_norm") == 0;
+    if (fields_has(f, "mtp_hidden_state") && !c->mtp_before_norm &&
+        (!state || strcmp(state, "after_norm") != 0))
+        fields_fail(f, "mtp_hidden_state", "is not one of \"before_norm\" and \"after_norm\"");
 }
 
 /* Softmax scores; a group is as good as its best expert. The weights are not normalised: what the
@@ -62,9 +79,9 @@ static void read_v2(struct fields *f, struct model_config *c)
     fields_must_be(f, "scoring_func", "softmax", true);
     fields_must_be_off(f, "norm_topk_prob");
     const char *method = fields_text(f, "topk_method");
-    if (!fields_has(f, "topk_method") || (method && strcmp(method, "greedy") == 0))
-        m->groups = m->kept_groups = 1;
-    else if (!method || strcmp(method, "group_limited_greedy") != 0)
+    if (method && strcmp(method, "group_limited_greedy") == 0)
+        read_groups(f, m);
+    else if (fields_has(f, "topk_method") && (!method || strcmp(method, "greedy") != 0))
         fields_fail(f, "topk_method", "is not one of \"greedy\" and \"group_limited_greedy\"");
     config_check_moe(f, m);
 }
@@ -77,10 +94,11 @@ static void read_v3(struct fields *f, struct model_config *c)
     config_read_common(f, c);
     config_read_fp8(f, c);
     read_mla(f, c);
-    c->mtp_layers = fields_int_or(f, "num_nextn_predict_layers", 0, 1, 0);
+    read_mtp(f, c);
     read_experts(f, c);
     m->scores = SCORES_SIGMOID;
     m->choice_bias = true;
+    read_groups(f, m);
     m->group_score = GROUPS_BY_SUM_OF_TWO;
     m->normalise = fields_bool_or(f, "norm_topk_prob", true);
     fields_must_be(f, "scoring_func", "sigmoid", true);

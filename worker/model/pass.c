@@ -103,23 +103,25 @@ void pass_layer(struct pass *p, const struct layer *l, int index, int member)
 static void keep_hidden(const struct pass *p, int member)
 {
     const struct model *m = p->m;
+    const float *from = m->config.mtp_before_norm ? m->scratch.x : m->scratch.normed;
     size_t hidden = (size_t)m->config.hidden;
     int begin, end;
     pass_share(p, p->count, member, &begin, &end);
     for (int i = begin; i < end; i++)
         if (p->rows[i].hidden_out)
-            memcpy(p->rows[i].hidden_out, m->scratch.x + (size_t)i * hidden,
-                   hidden * sizeof(float));
+            memcpy(p->rows[i].hidden_out, from + (size_t)i * hidden, hidden * sizeof(float));
 }
 
 void pass_finish(struct pass *p, const float *norm, int member)
 {
     struct model *m = p->m;
+    if (!p->keeps_hidden && !p->logit_count)
+        return;
+    pass_norm(p, member, norm);
     if (p->keeps_hidden)
         keep_hidden(p, member);
     if (!p->logit_count)
         return;
-    pass_norm(p, member, norm);
     pool_barrier(m->pool);
     struct input in = {m->scratch.normed, (size_t)m->config.hidden, m->scratch.logit_rows};
     pass_matmul(p, member, &m->head, &in, p->logit_count, p->logits, (size_t)m->config.vocab);

@@ -20,6 +20,8 @@ static void read_qwen2(struct fields *f, struct model_config *c)
 static void read_qwen3(struct fields *f, struct model_config *c)
 {
     read_dense(f, c);
+    if (!fields_has(f, "head_dim")) /* tools differ in what it means that it is missing */
+        fields_fail(f, "head_dim", "is missing");
     c->gqa.biases = c->gqa.out_bias = fields_bool_or(f, "attention_bias", false);
     c->gqa.head_norms = true;
 }

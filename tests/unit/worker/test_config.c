@@ -61,6 +61,8 @@ static const struct {
     {"\"num_experts_per_tok\": 4", "\"num_experts_per_tok\": 9", "num_experts_per_tok is more"},
     {"\"rope_interleave\": true", "\"rope_interleave\": false", "rope_interleave is false"},
     {"\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"linear\"}", "rope_scaling.type"},
+    {"\"before_norm\"", "\"before\"", "mtp_hidden_state is not one of"},
+    {"\"n_group\": 4,", "", "n_group is missing"},
     {"\"rope_scaling\": null", "\"rope_scaling\": 7", "rope_scaling is not an object"},
     {"\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"yarn\"}",
      "rope_scaling.factor is missing"},
@@ -98,7 +100,8 @@ static void test_config(void)
 static const char v2[] =
     "{\"architectures\":[\"DeepseekV2ForCausalLM\"]," COMMON
     "\"q_lora_rank\":null,\"kv_lora_rank\":32,"
-    "\"qk_nope_head_dim\":16,\"qk_rope_head_dim\":8,\"v_head_dim\":16,\"n_routed_experts\":8,"
+    "\"routed_scaling_factor\":1,\"first_k_dense_replace\":0,\"qk_nope_head_dim\":16,\"qk_rope_"
+    "head_dim\":8,\"v_head_dim\":16,\"n_routed_experts\":8,"
     "\"num_experts_per_tok\":3,\"moe_intermediate_size\":32,\"norm_topk_prob\":false,"
     "\"scoring_func\":\"softmax\",\"topk_method\":\"greedy\"}";
 static const char llama[] = "{\"architectures\":[\"LlamaForCausalLM\"]," COMMON
@@ -124,8 +127,13 @@ static const struct {
     {v2, "false", "true", "norm_topk_prob is true"},
     {v2, "\"softmax\"", "\"sigmoid\"", "scoring_func is sigmoid"},
     {v2, "\"greedy\"", "\"noaux_tc\"", "topk_method is not one of"},
-    {v2, "\"greedy\"", "\"group_limited_greedy\",\"n_group\":3", "n_group does not divide"},
-    {v2, "\"greedy\"", "\"group_limited_greedy\",\"n_group\":4", "num_experts_per_tok is more"},
+    {v2, "\"greedy\"", "\"group_limited_greedy\",\"topk_group\":1,\"n_group\":3",
+     "n_group does not divide"},
+    {v2, "\"greedy\"", "\"group_limited_greedy\",\"topk_group\":1,\"n_group\":4",
+     "num_experts_per_tok is more"},
+    {v2, "\"routed_scaling_factor\":1,", "", "routed_scaling_factor is missing"},
+    {v2, "\"first_k_dense_replace\":0,", "", "first_k_dense_replace is missing"},
+    {v2, "\"greedy\"", "\"group_limited_greedy\"", "n_group is missing"},
     {v2, "\"n_routed_experts\":8", "\"n_routed_experts\":0", "n_routed_experts is not"},
     {v2, "\"moe_intermediate_size\":32", "\"moe_intermediate_size\":40",
      "moe_intermediate_size is 40; only multiples of 16"},
@@ -150,6 +158,7 @@ static const struct {
     {qwen2, "full_attention", "sliding_attention", "layer_types names others"},
     {qwen3_moe, "\"num_experts\":8", "\"num_experts\":1", "num_experts_per_tok is more than all"},
     {qwen3_moe, "\"num_experts\":8", "\"number\":8", "num_experts is missing"},
+    {qwen3_moe, "\"head_dim\":48,", "", "head_dim is missing"},
     {qwen3_moe, "[1]", "[3]", "mlp_only_layers names a layer"},
     {qwen3_moe, "[1]", "1", "mlp_only_layers is not a list"},
     {qwen3_moe, "\"rope_theta\":1e6", "\"rope_theta\":-1", "rope_parameters.rope_theta is not"},

@@ -7,7 +7,8 @@
 #include "tests/unit/worker/tiny.h"
 
 #define EXPERTS_V2                                                                                 \
-    ",\"n_routed_experts\":8,\"n_shared_experts\":2,\"num_experts_per_tok\":3,"                    \
+    ",\"routed_scaling_factor\":1.5,\"n_routed_experts\":8,\"n_shared_experts\":2,\"num_experts_"  \
+    "per_tok\":3,"                                                                                 \
     "\"moe_intermediate_size\":32,\"first_k_dense_replace\":1,\"norm_topk_prob\":false,"           \
     "\"scoring_func\":\"softmax\""
 #define YARN                                                                                       \
@@ -39,7 +40,8 @@ static const struct tiny families[] = {
      .dense_layers = 1},
     {.architecture = "DeepseekV3ForCausalLM",
      .extra = ",\"n_routed_experts\":8,\"num_experts_per_tok\":2,\"moe_intermediate_size\":16,"
-              "\"n_group\":4,\"topk_group\":2,\"routed_scaling_factor\":2.5,\"moe_layer_freq\":1",
+              "\"first_k_dense_replace\":0,\"n_group\":4,\"topk_group\":2,\"routed_scaling_"
+              "factor\":2.5,\"moe_layer_freq\":1",
      .dtype = DTYPE_BF16,
      .latent = true,
      .q_rank = 48,
