@@ -99,12 +99,12 @@ double sampler_wait(uint64_t seed, uint32_t n, int32_t token)
 static void apply_mask(const struct sampler *s, const uint32_t *mask)
 {
     for (uint32_t i = 0; i < s->vocab; i += 32) {
-        uint32_t word = mask[i / 32];
+        uint32_t word = mask[i / 32], end = i + 32 < s->vocab ? i + 32 : s->vocab;
         if (word == UINT32_MAX)
             continue;
-        uint32_t end = i + 32 < s->vocab ? i + 32 : s->vocab;
         for (uint32_t t = i; t < end; t++)
-            s->adjusted[t] = word >> (t - i) & 1 ? s->adjusted[t] : -INFINITY;
+            if (!(word >> (t - i) & 1))
+                s->adjusted[t] = -INFINITY;
     }
 }
 
