@@ -103,7 +103,7 @@ static void apply_mask(const struct sampler *s, const uint32_t *mask)
         if (word == UINT32_MAX)
             continue;
         for (uint32_t t = i; t < end; t++)
-            if (!(word >> (t - i) & 1))
+            if (!word || !(word >> (t - i) & 1))
                 s->adjusted[t] = -INFINITY;
     }
 }

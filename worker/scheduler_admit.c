@@ -117,10 +117,14 @@ static void begin(struct scheduler *s, struct request *r)
     }
 }
 
+/* Whose turn it was first is the one that counts how often it is overtaken; when that was often
+ * enough it stays the one, or else requests of several tenants could put each other off. */
 static void did_not_fit(struct scheduler *s, struct request *r)
 {
+    const struct request *b = s->blocked;
     r->tried = true;
-    if (!s->blocked || s->blocked->priority < r->priority)
+    if (!b || b->priority < r->priority ||
+        (b->overtaken < SCHED_OVERTAKEN_MAX && goes_first(r, b)))
         s->blocked = r;
 }
 
