@@ -56,5 +56,8 @@ bool json_int(const struct json *v, int64_t least, int64_t most, int64_t *out);
 /* Building text. The string gets its quotes and is escaped; invalid UTF-8 becomes U+FFFD.
  * On failure nothing is added. */
 enum status json_put_string(struct buf *out, const char *text, size_t len);
+/* A whole value on one line, with ", " and ": " between its parts: the form in which models see
+ * JSON in prompts. */
+enum status json_put(struct buf *out, const struct json *v);
 
 #endif

@@ -449,6 +449,32 @@ static void test_utf8(void)
     }
 }
 
+/* A value printed is the value read, in one line with a space behind each comma and colon. */
+static void test_put(void)
+{
+    static const char *const texts[] = {
+        "{\"a\": [1, -2.5, 0.1, 1e+100, true, false, null], \"b\": {}, \"c\": []}",
+        "\"\\u0001\\n\\\"\\\\ \xc3\xa9\"",
+        "9007199254740992",
+        "[[[[[]]]]]",
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct json *v;
+        struct error err;
+        struct buf out, small;
+        CHECK_FATAL(json_parse(texts[i], strlen(texts[i]), NULL, &v, &err) == OK);
+        buf_init(&out, 1000);
+        CHECK_INT(json_put(&out, v), OK);
+        CHECK_STR(buf_cstr(&out), texts[i]);
+        buf_init(&small, strlen(texts[i]) - 1);
+        CHECK_INT(json_put(&small, v), LIMITED);
+        CHECK_INT(buf_len(&small), 0);
+        buf_done(&out);
+        buf_done(&small);
+        json_free(v);
+    }
+}
+
 int main(void)
 {
     test_valid();
@@ -463,6 +489,7 @@ int main(void)
     test_long_numbers();
     test_number_range();
     test_put_string();
+    test_put();
     test_file();
     test_utf8();
     return check_done();
