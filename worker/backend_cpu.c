@@ -13,6 +13,8 @@
 #include "worker/textout.h"
 
 enum { JOB_HEADS = 1024, STEP_TEXT_MAX = 1 << 20, QUEUE_MAX = 1024 };
+/* More than what any template says about tools, and around each tool or call. */
+enum { TOOLS_OVERHEAD = 1024, TOOL_OVERHEAD = 96 };
 
 struct choice {
     struct textout *text;
@@ -465,5 +467,7 @@ struct backend *backend_cpu_new(const struct cpu_options *options, const struct 
     set_name(m, options);
     memcpy(m->tokenizer_hash, tokenizer_hash(c->tokenizer), sizeof m->tokenizer_hash);
     chat_overhead(c->chat, &m->prompt_overhead_tokens, &m->message_overhead_tokens);
+    m->tools_overhead_tokens = TOOLS_OVERHEAD;
+    m->tool_overhead_tokens = TOOL_OVERHEAD;
     return &c->base;
 }

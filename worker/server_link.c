@@ -79,6 +79,8 @@ static void put_hello(struct link *l)
     model.max_output_tokens = b->model.max_output_tokens;
     model.prompt_overhead_tokens = b->model.prompt_overhead_tokens;
     model.message_overhead_tokens = b->model.message_overhead_tokens;
+    model.tools_overhead_tokens = b->model.tools_overhead_tokens;
+    model.tool_overhead_tokens = b->model.tool_overhead_tokens;
     Wire__Hello m = WIRE__HELLO__INIT;
     m.version = WIRE_VERSION;
     m.oldest_version = WIRE_OLDEST;
