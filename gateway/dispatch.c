@@ -34,6 +34,8 @@ bool dispatch_model(const struct gateway_loop *gl, const char *name, struct link
         WIDEN(max_output_tokens);
         WIDEN(prompt_overhead_tokens);
         WIDEN(message_overhead_tokens);
+        WIDEN(tools_overhead_tokens);
+        WIDEN(tool_overhead_tokens);
 #undef WIDEN
     }
     return found;

@@ -146,13 +146,19 @@ static bool is_json(const char *content_type)
     return content_type[len] == 0 || content_type[len] == ';' || content_type[len] == ' ';
 }
 
-static bool read_body(struct request *r, struct api_error *e)
+typedef bool parse_fn(const struct json *body, const struct chat_limits *limits,
+                      struct arena *arena, struct chat_request *out, struct api_error *e);
+
+static bool read_body(struct request *r, parse_fn *parse, struct api_error *e)
 {
     const struct tunables *t = &r->gl->tunables;
     const struct json_limits limits = {.depth = (int)t->json_depth,
                                        .nodes = (int)t->json_nodes,
                                        .bytes = (size_t)r->gl->gateway->settings.body_bytes};
-    const struct chat_limits chat = {.messages_max = t->messages_max, .stop_max = t->stop_max};
+    const struct chat_limits chat = {.messages_max = t->messages_max,
+                                     .stop_max = t->stop_max,
+                                     .tools_max = t->tools_max,
+                                     .choices_max = t->choices_max};
     if (!is_json(http1_field(http_request(r->ex), "content-type"))) {
         api_error_set(e, 415, NULL, "The body must be JSON, with content-type application/json.");
         return false;
@@ -173,7 +179,12 @@ static bool read_body(struct request *r, struct api_error *e)
         api_error_set(e, 400, NULL, "The body must be a JSON object.");
         return false;
     }
-    return chat_parse(r->body, &chat, r->arena, &r->chat, e);
+    if (!parse(r->body, &chat, r->arena, &r->chat, e))
+        return false;
+    if (request_make_choices(r))
+        return true;
+    api_error_overloaded(e, AWAY_RETRY_MS, "The server is out of memory for this request.");
+    return false;
 }
 
 static bool find_price(struct request *r, const struct key_record *key, struct link_model *model,
@@ -203,22 +214,30 @@ static bool find_price(struct request *r, const struct key_record *key, struct l
     return true;
 }
 
-/* The hold: an upper bound of the prompt, and all the output that may come, at the dearer rate
- * of the two for input. */
+/* An upper bound of the prompt's tokens, as the worker's HELLO has it. */
+static int64_t prompt_bound(const struct chat_request *chat, const struct link_model *m)
+{
+    int64_t messages = chat->completion ? 1 : (int64_t)chat->message_count;
+    int64_t tokens =
+        chat->prompt_bytes + m->prompt_overhead_tokens + messages * m->message_overhead_tokens;
+    if (chat->tool_parts > 0 || chat->format.kind != WIRE__FORMAT__KIND__TEXT)
+        tokens += m->tools_overhead_tokens + chat->tool_parts * m->tool_overhead_tokens;
+    return tokens < m->context_tokens ? tokens : m->context_tokens; /* longer: refused there */
+}
+
+/* The hold: the prompt, and all the output that may come, at the dearer rate of the two for
+ * input. */
 static void estimate(struct request *r, const struct key_record *key, const struct link_model *m)
 {
-    int64_t context = m->context_tokens;
-    int64_t prompt = r->chat.prompt_bytes + m->prompt_overhead_tokens +
-                     (int64_t)r->chat.message_count * m->message_overhead_tokens;
-    if (prompt > context)
-        prompt = context; /* a longer one is refused by the worker */
-    r->max_output = r->chat.max_tokens ? r->chat.max_tokens : m->max_output_tokens;
-    if (r->max_output > context)
-        r->max_output = context;
+    int64_t prompt = prompt_bound(&r->chat, m);
+    int64_t output = r->chat.max_tokens ? r->chat.max_tokens : m->max_output_tokens;
+    if (output > m->context_tokens)
+        output = m->context_tokens;
+    output *= r->chat.choices;
     const struct price *p = &r->context.price;
     int64_t input = p->input_miss_pico > p->input_hit_pico ? p->input_miss_pico : p->input_hit_pico;
-    money_pico hold = (money_pico)prompt * input + (money_pico)r->max_output * p->output_pico;
-    r->context.hold_tokens = prompt + r->max_output;
+    money_pico hold = (money_pico)prompt * input + (money_pico)output * p->output_pico;
+    r->context.hold_tokens = prompt + output;
     r->context.hold_nano = key->prepaid ? money_nano_up(hold) : 0;
 }
 
@@ -254,15 +273,16 @@ static void fill_context(struct request *r, const struct key_record *key)
     r->answer = (struct chat_answer){.id_text = r->id_text,
                                      .model = c->model,
                                      .created_s = c->admitted_wall_ms / 1000,
-                                     .include_usage = r->chat.include_usage};
+                                     .include_usage = r->chat.include_usage,
+                                     .completion = r->chat.completion};
 }
 
-static void begin_chat(struct request *r, const struct key_record *key)
+static void begin(struct request *r, const struct key_record *key, parse_fn *parse)
 {
     struct api_error e;
     struct link_model model;
     r->context.admitted_wall_ms = clock_wall_ms();
-    if (!read_body(r, &e) || !find_price(r, key, &model, &e)) {
+    if (!read_body(r, parse, &e) || !find_price(r, key, &model, &e)) {
         request_refuse(r, &e);
         return;
     }
@@ -279,6 +299,21 @@ static void begin_chat(struct request *r, const struct key_record *key)
                                 .hold_nano = r->context.hold_nano};
     request_set_state(r, REQUEST_ADMISSION);
     admission_ask(r->gl->admission, &ask, on_admit, r);
+}
+
+static void begin_chat(struct request *r, const struct key_record *key)
+{
+    begin(r, key, chat_parse);
+}
+
+static void begin_completion(struct request *r, const struct key_record *key)
+{
+    begin(r, key, completion_parse_short);
+}
+
+static void begin_beta_completion(struct request *r, const struct key_record *key)
+{
+    begin(r, key, completion_parse);
 }
 
 /* --- keys --- */
@@ -346,9 +381,16 @@ struct route {
 };
 
 static const struct route routes[] = {
-    {"POST", "/v1/chat/completions", begin_chat}, {"POST", "/chat/completions", begin_chat},
-    {"GET", "/v1/models", list_models},           {"GET", "/models", list_models},
-    {"GET", "/v1/models/", show_model},           {"GET", "/models/", show_model},
+    {"POST", "/v1/chat/completions", begin_chat},
+    {"POST", "/chat/completions", begin_chat},
+    {"POST", "/beta/chat/completions", begin_chat},
+    {"POST", "/v1/completions", begin_completion},
+    {"POST", "/completions", begin_completion},
+    {"POST", "/beta/completions", begin_beta_completion},
+    {"GET", "/v1/models", list_models},
+    {"GET", "/models", list_models},
+    {"GET", "/v1/models/", show_model},
+    {"GET", "/models/", show_model},
 };
 
 static bool path_matches(const char *route, const char *path)

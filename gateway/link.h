@@ -51,7 +51,9 @@ struct link_options {
 /* Of a worker's HELLO. */
 struct link_model {
     char name[WIRE_MODEL_NAME_MAX + 1];
-    uint32_t context_tokens, max_output_tokens, prompt_overhead_tokens, message_overhead_tokens;
+    uint32_t context_tokens, max_output_tokens;
+    uint32_t prompt_overhead_tokens, message_overhead_tokens, tools_overhead_tokens,
+        tool_overhead_tokens;
 };
 
 struct link *link_new(struct loop *loop, const struct link_options *options); /* NULL: no memory */

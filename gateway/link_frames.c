@@ -40,6 +40,8 @@ static void on_hello(struct link *l, const struct wire_frame *f)
         to->max_output_tokens = from->max_output_tokens;
         to->prompt_overhead_tokens = from->prompt_overhead_tokens;
         to->message_overhead_tokens = from->message_overhead_tokens;
+        to->tools_overhead_tokens = from->tools_overhead_tokens;
+        to->tool_overhead_tokens = from->tool_overhead_tokens;
     }
     snprintf(l->worker_id, sizeof l->worker_id, "%s", m->node_id);
     l->capacity = m->capacity_sequences ? m->capacity_sequences : 1;
@@ -67,7 +69,8 @@ static void on_finish(struct link *l, const struct wire_frame *f)
     if (!s)
         return;
     const Wire__Finish *m = UNPACK(l, finish, f);
-    if (!m || m->reason < WIRE__FINISH_REASON__STOP || m->reason > WIRE__FINISH_REASON__CANCELLED) {
+    if (!m || m->reason < WIRE__FINISH_REASON__STOP ||
+        m->reason > WIRE__FINISH_REASON__TOOL_CALLS) {
         link_break(l, "a bad FINISH");
         return;
     }

@@ -251,8 +251,7 @@ static void free_spares(struct gateway_loop *gl)
     while (gl->spare) {
         struct request *r = gl->spare;
         gl->spare = r->next_spare;
-        buf_done(&r->content);
-        buf_done(&r->reasoning);
+        chat_choice_done(&r->first);
         arena_free(r->arena);
         free(r);
     }

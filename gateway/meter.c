@@ -44,6 +44,12 @@ static void settle_hold(struct request *r)
 static void count_settled(struct request *r)
 {
     struct stats *s = &r->gl->stats;
+    if (r->counts.prompt + r->counts.completion > r->context.hold_tokens) {
+        stat_add(&s->over_hold, 1);
+        log_warn("request %s used %lld tokens and held %lld: the worker's estimate is too small",
+                 r->id_text, (long long)(r->counts.prompt + r->counts.completion),
+                 (long long)r->context.hold_tokens);
+    }
     stat_add(&s->journal_records, 1);
     stat_add(&s->outcomes[r->outcome], 1);
     stat_add(&s->prompt_tokens, (uint64_t)r->counts.prompt);
@@ -100,16 +106,15 @@ static void last_bytes(struct request *r)
         return;
     struct buf *out = &gl->scratch;
     buf_clear(out);
-    enum status st;
+    enum status st = OK;
     if (r->chat.stream) {
-        st = r->role_sent ? OK : chat_put_role(out, &r->answer);
+        for (uint32_t i = 0; st == OK && i < r->chat.choices; i++)
+            if (!r->choices[i].ended)
+                st = chat_put_finish(out, &r->answer, &r->choices[i], i);
         if (st == OK)
-            st = chat_put_end(out, &r->answer, r->finish_reason, &r->counts);
+            st = chat_put_end(out, &r->answer, &r->counts);
     } else {
-        struct chat_text text = {(const char *)buf_head(&r->content),
-                                 (const char *)buf_head(&r->reasoning), buf_len(&r->content),
-                                 buf_len(&r->reasoning)};
-        st = chat_put_whole(out, &r->answer, &text, r->finish_reason, &r->counts);
+        st = chat_put_whole(out, &r->answer, r->choices, r->chat.choices, &r->counts);
     }
     if (st != OK) {
         struct api_error e;

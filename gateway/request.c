@@ -50,6 +50,7 @@ static struct request *take_spare(struct gateway_loop *gl)
         free(r);
         return NULL;
     }
+    chat_choice_init(&r->first, 0);
     return r;
 }
 
@@ -59,12 +60,12 @@ struct request *request_new(struct gateway_loop *gl, struct http_exchange *ex)
     if (!r)
         return NULL;
     struct arena *arena = r->arena;
-    struct buf content = r->content, reasoning = r->reasoning;
+    struct chat_choice first = r->first;
     memset(r, 0, sizeof *r);
     r->arena = arena;
-    r->content = content;
-    r->reasoning = reasoning;
-    r->content.max = r->reasoning.max = (size_t)gl->tunables.answer_bytes_max;
+    r->first = first;
+    chat_choice_limit(&r->first, (size_t)gl->tunables.answer_bytes_max);
+    r->choices = &r->first;
     r->gl = gl;
     r->ex = ex;
     list_init(&r->fifo);
@@ -78,6 +79,17 @@ struct request *request_new(struct gateway_loop *gl, struct http_exchange *ex)
     return r;
 }
 
+bool request_make_choices(struct request *r)
+{
+    if (r->chat.choices == 1)
+        return true;
+    r->own = calloc(r->chat.choices, sizeof *r->own);
+    for (uint32_t i = 0; r->own && i < r->chat.choices; i++)
+        chat_choice_init(&r->own[i], (size_t)r->gl->tunables.answer_bytes_max);
+    r->choices = r->own;
+    return r->own != NULL;
+}
+
 /* From here on the client is no longer ours. */
 static struct http_exchange *let_go(struct request *r)
 {
@@ -89,18 +101,18 @@ static struct http_exchange *let_go(struct request *r)
 
 static void recycle(struct gateway_loop *gl, struct request *r)
 {
-    bool small = r->content.size <= KEPT_BYTES && r->reasoning.size <= KEPT_BYTES;
-    if (!small || gl->spare_count >= SPARES_MAX) {
-        buf_done(&r->content);
-        buf_done(&r->reasoning);
-    }
+    for (uint32_t i = 0; r->own && i < r->chat.choices; i++)
+        chat_choice_done(&r->own[i]);
+    free(r->own);
+    r->own = NULL;
+    if (chat_choice_bytes(&r->first) > KEPT_BYTES || gl->spare_count >= SPARES_MAX)
+        chat_choice_done(&r->first);
     if (gl->spare_count >= SPARES_MAX) {
         arena_free(r->arena);
         free(r);
         return;
     }
-    buf_clear(&r->content);
-    buf_clear(&r->reasoning);
+    chat_choice_reset(&r->first);
     arena_reset(r->arena);
     r->next_spare = gl->spare;
     gl->spare = r;

@@ -14,6 +14,7 @@
 #define GATEWAY_REQUEST_H
 
 #include "gateway/api/chat.h"
+#include "gateway/api/chat_choice.h"
 #include "gateway/api/chat_reply.h"
 #include "gateway/loop.h"
 
@@ -52,7 +53,6 @@ struct request {
     struct chat_answer answer;
     struct admit_result limits; /* for the headers; all 0: unknown */
     struct meter_context context;
-    int64_t max_output;
     bool held;      /* a hold stands in Redis */
     bool journaled; /* ADMIT was appended: request_settle is owed */
 
@@ -63,11 +63,11 @@ struct request {
     int64_t credit_left; /* text bytes the worker may still send */
     int64_t credit_owed; /* bytes it sent and has no new credit for */
 
-    bool head_sent, role_sent, first_token_seen;
-    bool failed;  /* on our side: never charged */
-    bool witness; /* the worker's final counts are in */
-    const char *finish_reason;
-    struct buf content, reasoning; /* of an answer that is not streamed */
+    bool head_sent, first_token_seen;
+    bool failed;                       /* on our side: never charged */
+    bool witness;                      /* the worker's final counts are in */
+    struct chat_choice first;          /* the only one, as a rule: its buffers are reused */
+    struct chat_choice *choices, *own; /* chat.choices of them: &first, or own */
     enum meter_outcome outcome;
     int64_t position; /* of its SETTLE in the journal */
 };
@@ -76,6 +76,8 @@ struct request {
 struct request *request_new(struct gateway_loop *gl, struct http_exchange *ex);
 void request_set_state(struct request *r, enum request_state next);
 bool request_step_allowed(enum request_state from, enum request_state to);
+/* Makes room for chat.choices choices; false: out of memory. */
+bool request_make_choices(struct request *r);
 /* Gives up what it holds (a reservation, its memory). The state becomes DONE. */
 void request_release(struct request *r);
 

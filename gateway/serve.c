@@ -2,17 +2,10 @@
 
 #include <assert.h>
 
-#include "base/crypto.h"
 #include "base/log.h"
 #include "gateway/meter.h"
 
-enum { BILLING_MAX = 512, ATTEMPTS_MAX = 2, CREDIT_PARTS = 4 };
-
-static void set_link(struct request *r, struct link *l)
-{
-    r->link = l;
-    r->avoid = NULL;
-}
+enum { ATTEMPTS_MAX = 2, CREDIT_PARTS = 4, OVERDRAFT_MAX = 1 << 20 };
 
 /* The client is told now; the record waits for the worker's own counts. */
 static void wait_for_counts(struct request *r)
@@ -50,67 +43,6 @@ void serve_admitted(struct request *r)
     request_refuse(r, &e);
 }
 
-/* Prefixes are shared within a tenant, and within one of its users where it names them. */
-static uint32_t cache_salt(const struct request *r, uint8_t out[SHA256_BYTES])
-{
-    memcpy(out, r->context.tenant_id.bytes, 16);
-    if (!r->chat.user[0])
-        return 16;
-    uint8_t user[SHA256_BYTES];
-    crypto_sha256(r->chat.user, strlen(r->chat.user), user);
-    memcpy(out + 16, user, SHA256_BYTES - 16);
-    return SHA256_BYTES;
-}
-
-static enum status send_request(struct request *r, struct link *l)
-{
-    uint8_t billing[BILLING_MAX], salt[SHA256_BYTES];
-    size_t billing_len;
-    enum status st = meter_context_pack(&r->context, billing, sizeof billing, &billing_len);
-    if (st != OK)
-        return st;
-    Wire__Sampling sampling = WIRE__SAMPLING__INIT;
-    sampling.temperature = r->chat.temperature;
-    sampling.top_p = r->chat.top_p;
-    sampling.seed = r->chat.seed;
-    sampling.has_seed = r->chat.has_seed;
-    Wire__Request m = WIRE__REQUEST__INIT;
-    m.request_id = (ProtobufCBinaryData){sizeof r->id.bytes, r->id.bytes};
-    m.attempt = r->attempt + 1;
-    m.model = (char *)r->chat.model; /* only read, like all below */
-    m.messages = r->chat.messages;
-    m.n_messages = r->chat.message_count;
-    m.max_tokens = (uint32_t)r->chat.max_tokens;
-    m.sampling = &sampling;
-    m.stop = r->chat.stop;
-    m.n_stop = r->chat.stop_count;
-    m.thinking = r->chat.thinking;
-    m.cache_salt = (ProtobufCBinaryData){cache_salt(r, salt), salt};
-    m.credit_bytes = (uint64_t)r->credit_left;
-    m.billing = (ProtobufCBinaryData){billing_len, billing};
-    m.user = (char *)r->chat.user;
-    return link_request(l, &m, r->context.hold_tokens, r->position, r, &r->stream);
-}
-
-enum status serve_send(struct request *r, struct link *l)
-{
-    if (!r->journaled && !meter_admit(r))
-        return UNAVAILABLE;
-    r->credit_left =
-        r->chat.stream ? r->gl->tunables.stream_credit_bytes : r->gl->tunables.answer_bytes_max;
-    r->credit_owed = 0;
-    enum status st = send_request(r, l);
-    if (st != OK)
-        return st;
-    if (r->attempt > 0)
-        stat_add(&r->gl->stats.retries, 1);
-    r->attempt++;
-    r->worker = link_index(l);
-    set_link(r, l);
-    request_set_state(r, REQUEST_DISPATCHED);
-    return OK;
-}
-
 /* Counts of an attempt only grow. false: the worker is not to be believed, nothing was taken. */
 static bool take_counts(struct request *r, const Wire__Counts *c)
 {
@@ -135,30 +67,47 @@ static void write_out(struct request *r, const struct buf *out)
     http_reply_write(r->ex, buf_head(out), buf_len(out));
 }
 
-static void stream_text(struct request *r, const struct chat_text *text)
+static const char *finish_word(Wire__FinishReason reason)
+{
+    static const char *const words[] = {[WIRE__FINISH_REASON__STOP] = "stop",
+                                        [WIRE__FINISH_REASON__LENGTH] = "length",
+                                        [WIRE__FINISH_REASON__TOOL_CALLS] = "tool_calls"};
+    return (unsigned)reason < sizeof words / sizeof *words ? words[reason] : NULL;
+}
+
+static bool others_go_on(const struct request *r)
+{
+    for (uint32_t i = 0; i < r->chat.choices; i++)
+        if (!r->choices[i].finish)
+            return true;
+    return false;
+}
+
+/* The end of the last choice is said when the usage is on record. */
+static void stream_tokens(struct request *r, struct chat_choice *c, const Wire__Tokens *m)
 {
     struct buf *out = &r->gl->scratch;
     buf_clear(out);
-    enum status st = r->role_sent ? OK : chat_put_role(out, &r->answer);
-    if (st == OK)
-        st = chat_put_delta(out, &r->answer, text);
+    enum status st = chat_put_tokens(out, &r->answer, c, m);
+    chat_choice_pass(c, m);
+    if (st == OK && c->finish && !c->ended && others_go_on(r))
+        st = chat_put_finish(out, &r->answer, c, m->choice);
     if (st != OK) {
         http_reply_abort(r->ex); /* `closed` follows, and cancels */
         return;
     }
+    if (buf_len(out) == 0)
+        return;
     if (!r->head_sent)
         request_begin_reply(r);
-    r->role_sent = true;
     write_out(r, out);
     serve_drained(r);
 }
 
 /* Not streamed: kept until the end. */
-static void gather_text(struct request *r, const struct chat_text *text)
+static void gather_tokens(struct request *r, struct chat_choice *c, const Wire__Tokens *m)
 {
-    enum status st = buf_add(&r->content, text->content, text->content_len);
-    if (st == OK)
-        st = buf_add(&r->reasoning, text->reasoning, text->reasoning_len);
+    enum status st = chat_choice_gather(c, m, r->chat.completion);
     if (st == OK && r->credit_left > 0) /* without credit the worker would wait for ever */
         return;
     struct api_error e;
@@ -169,32 +118,52 @@ static void gather_text(struct request *r, const struct chat_text *text)
     wait_for_counts(r);
 }
 
+/* As the protocol counts them against credit. */
+static int64_t text_bytes(const Wire__Tokens *m)
+{
+    size_t bytes = strlen(m->content) + strlen(m->reasoning);
+    for (size_t i = 0; i < m->n_tool_calls; i++) {
+        const Wire__ToolCallDelta *d = m->tool_calls[i];
+        bytes += strlen(d->id) + strlen(d->name) + strlen(d->arguments);
+    }
+    return (int64_t)bytes;
+}
+
+static void note_progress(struct request *r)
+{
+    if (r->state == REQUEST_DISPATCHED)
+        request_set_state(r, REQUEST_STREAMING);
+    if (r->first_token_seen)
+        return;
+    r->first_token_seen = true;
+    stats_observe(&r->gl->stats.first_token, loop_now_ms(r->gl->loop) - r->begun_ms);
+}
+
 static bool on_tokens(void *user, const Wire__Tokens *m)
 {
     struct request *r = user;
-    struct chat_text text = {m->content, m->reasoning, strlen(m->content), strlen(m->reasoning)};
-    size_t len = text.content_len + text.reasoning_len;
-    if (!take_counts(r, m->counts))
+    int64_t bytes = text_bytes(m);
+    if (m->choice >= r->chat.choices || !take_counts(r, m->counts))
         return false;
     /* A worker may overdraw by what one step makes, not by more. */
-    r->credit_left -= (int64_t)len;
-    r->credit_owed += (int64_t)len;
-    if (r->credit_left < -(1 << 20))
+    r->credit_left -= bytes;
+    r->credit_owed += bytes;
+    if (r->credit_left < -OVERDRAFT_MAX)
         return false;
     if (r->state == REQUEST_GRACE)
         return true; /* on its way when we cancelled */
-    if (r->state == REQUEST_DISPATCHED)
-        request_set_state(r, REQUEST_STREAMING);
-    if (!r->first_token_seen) {
-        r->first_token_seen = true;
-        stats_observe(&r->gl->stats.first_token, loop_now_ms(r->gl->loop) - r->begun_ms);
-    }
-    if (!r->ex || len == 0)
+    struct chat_choice *c = &r->choices[m->choice];
+    if (chat_choice_check(c, m) != OK)
+        return false;
+    note_progress(r);
+    if (!c->finish)
+        c->finish = finish_word(m->finish);
+    if (!r->ex)
         return true;
     if (r->chat.stream)
-        stream_text(r, &text);
+        stream_tokens(r, c, m);
     else
-        gather_text(r, &text);
+        gather_tokens(r, c, m);
     return true;
 }
 
@@ -212,7 +181,9 @@ static void on_finish(void *user, const Wire__Finish *m)
         return;
     }
     if (m->reason != WIRE__FINISH_REASON__CANCELLED) {
-        r->finish_reason = m->reason == WIRE__FINISH_REASON__LENGTH ? "length" : "stop";
+        for (uint32_t i = 0; i < r->chat.choices; i++)
+            if (!r->choices[i].finish)
+                r->choices[i].finish = finish_word(m->reason);
         request_settle(r, METER_FINISHED);
         return;
     }
@@ -224,15 +195,15 @@ static void on_finish(void *user, const Wire__Finish *m)
     request_settle(r, METER_CANCELLED);
 }
 
-static void error_answer(const Wire__Error *m, struct api_error *e)
+static void error_answer(const struct request *r, const Wire__Error *m, struct api_error *e)
 {
     switch (m->code) {
     case WIRE__ERROR_CODE__ERROR_CONTEXT_LENGTH:
         api_error_set(e, 400, "context_length_exceeded", "%s", m->message);
-        snprintf(e->param, sizeof e->param, "messages");
+        snprintf(e->param, sizeof e->param, "%s", r->chat.completion ? "prompt" : "messages");
         break;
     case WIRE__ERROR_CODE__ERROR_INVALID:
-        api_error_set(e, 400, NULL, "%s", m->message);
+        api_error_set(e, 400, "invalid_value", "%s", m->message);
         snprintf(e->param, sizeof e->param, "%s", m->param);
         break;
     case WIRE__ERROR_CODE__ERROR_MODEL_NOT_FOUND:
@@ -280,7 +251,7 @@ static void on_error(void *user, const Wire__Error *m)
     if (nothing_done)
         api_error_overloaded(&e, 1000, "No worker has a place; try again.");
     else
-        error_answer(m, &e);
+        error_answer(r, m, &e);
     fail(r, &e);
     request_settle(r, METER_FAILED);
 }
@@ -350,7 +321,7 @@ void serve_drained(struct request *r)
     struct gateway_loop *gl = r->gl;
     if (!r->ex || !r->link || !r->chat.stream || r->state != REQUEST_STREAMING)
         return;
-    if (r->credit_owed < gl->tunables.stream_credit_bytes / CREDIT_PARTS)
+    if (r->credit_owed < serve_credit(r) / CREDIT_PARTS)
         return;
     if (http_pending(r->ex) > (size_t)gl->gateway->settings.output_mark_bytes)
         return;

@@ -11,6 +11,8 @@
 void serve_admitted(struct request *r);
 /* Sends REQUEST; the first time ADMIT is appended in front. Not OK: nothing happened. */
 enum status serve_send(struct request *r, struct link *l);
+/* Text bytes a worker may send ahead. */
+int64_t serve_credit(const struct request *r);
 /* It waited in the queue too long; takes it out. */
 void serve_gave_up(struct request *r);
 

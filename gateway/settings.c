@@ -1,5 +1,7 @@
 #include "gateway/settings.h"
 
+#include "gateway/api/chat.h"
+
 #define FIELD(field) offsetof(struct settings, field)
 #define TUNE(field) offsetof(struct settings, tunables.field)
 
@@ -96,6 +98,10 @@ const struct setting settings_table[] = {
      "messages of a request"},
     {"gateway", "stop_max", SETTING_INT, TUNE(stop_max), "16", 1, 16, NULL, true,
      "stop strings of a request"},
+    {"gateway", "tools_max", SETTING_INT, TUNE(tools_max), "128", 1, CHAT_TOOLS_MAX, NULL, true,
+     "tools of a request"},
+    {"gateway", "choices_max", SETTING_INT, TUNE(choices_max), "8", 1, CHAT_CHOICES_MAX, NULL, true,
+     "answers to one prompt (n)"},
     {"gateway", "json_depth", SETTING_INT, TUNE(json_depth), "64", 4, 512, NULL, true,
      "nesting of a JSON body"},
     {"gateway", "json_nodes", SETTING_INT, TUNE(json_nodes), "100000", 100, 10000000, NULL, true,

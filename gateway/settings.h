@@ -19,7 +19,7 @@ struct tunables {
     int64_t auth_failures_max;   /* per address and minute; 0: no limit */
     int64_t stream_credit_bytes; /* text a worker may send ahead of the client */
     int64_t answer_bytes_max;    /* text of an answer that is not streamed */
-    int64_t messages_max, stop_max, json_depth, json_nodes;
+    int64_t messages_max, stop_max, tools_max, choices_max, json_depth, json_nodes;
 };
 
 struct settings {

@@ -96,6 +96,7 @@ enum status stats_put(struct buf *out, const struct stats *const *loops, int cou
         STAT("reasoning_tokens_total", "counter", "Of these, reasoning.", reasoning_tokens),
         STAT("retries_total", "counter", "Requests sent to a worker again.", retries),
         STAT("auth_failures_total", "counter", "Requests with a bad key.", auth_failures),
+        STAT("over_hold_total", "counter", "Requests that used more than was held.", over_hold),
         STAT("journal_records_total", "counter", "Records appended.", journal_records),
         STAT("in_flight_requests", "gauge", "Requests at work.", in_flight),
         STAT("queued_requests", "gauge", "Requests waiting for a worker.", queued),

@@ -25,7 +25,7 @@ struct stats {
     stat_count admissions[ADMIT_UNAVAILABLE + 1];
     stat_count prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens;
     stat_count outcomes[4]; /* by enum meter_outcome */
-    stat_count retries, auth_failures, journal_records;
+    stat_count retries, auth_failures, journal_records, over_hold;
     stat_count in_flight, queued, unsettled, recovering, links_up; /* of this moment */
     stat_count journal_lag_bytes;                                  /* written, not yet durable */
     struct stats_histogram total, first_token;

@@ -3,7 +3,6 @@
 #include "gateway/api/chat_parse.h"
 
 enum { USER_MAX = 512, STOP_BYTES_MAX = 1024, TOKENS_MAX = 1 << 30 };
-static const int64_t SEED_MAX = 1LL << 53;
 
 bool chat_no_memory(struct chat_parse *p)
 {
@@ -11,12 +10,12 @@ bool chat_no_memory(struct chat_parse *p)
     return false;
 }
 
-static bool unsupported(struct chat_parse *p, const char *name)
+bool chat_unsupported(struct chat_parse *p, const char *name)
 {
     return api_error_param(p->e, name, "'%s' is not supported by this server.", name);
 }
 
-static bool model(struct chat_parse *p, const char *name, const struct json *v)
+bool chat_model(struct chat_parse *p, const char *name, const struct json *v)
 {
     const char *text = json_string(v);
     if (!text || !*text)
@@ -25,50 +24,14 @@ static bool model(struct chat_parse *p, const char *name, const struct json *v)
     return true;
 }
 
-static bool number(struct chat_parse *p, const char *name, const struct json *v, float *out)
-{
-    if (!json_is_number(v))
-        return api_error_param(p->e, name, "'%s' must be a number.", name);
-    *out = (float)json_number(v);
-    return true;
-}
-
-static bool temperature(struct chat_parse *p, const char *name, const struct json *v)
-{
-    float *t = &p->out->temperature;
-    if (!number(p, name, v, t))
-        return false;
-    return (*t >= 0 && *t <= 2) ||
-           api_error_param(p->e, name, "'temperature' must be between 0 and 2.");
-}
-
-static bool top_p(struct chat_parse *p, const char *name, const struct json *v)
-{
-    float *t = &p->out->top_p;
-    if (!number(p, name, v, t))
-        return false;
-    return (*t > 0 && *t <= 1) ||
-           api_error_param(p->e, name, "'top_p' must be above 0 and at most 1.");
-}
-
-static bool tokens(struct chat_parse *p, const char *name, const struct json *v)
+bool chat_tokens(struct chat_parse *p, const char *name, const struct json *v)
 {
     int64_t *out = strcmp(name, "max_tokens") == 0 ? &p->max_tokens : &p->max_completion_tokens;
     return json_int(v, 1, TOKENS_MAX, out) ||
            api_error_param(p->e, name, "'%s' must be a whole number of at least 1.", name);
 }
 
-static bool seed(struct chat_parse *p, const char *name, const struct json *v)
-{
-    int64_t n;
-    if (!json_int(v, -SEED_MAX, SEED_MAX, &n))
-        return api_error_param(p->e, name, "'seed' must be a whole number, at most 2^53.");
-    p->out->seed = (uint64_t)n;
-    p->out->has_seed = true;
-    return true;
-}
-
-static bool boolean(struct chat_parse *p, const char *name, const struct json *v)
+bool chat_boolean(struct chat_parse *p, const char *name, const struct json *v)
 {
     if (!json_is_bool(v))
         return api_error_param(p->e, name, "'%s' must be true or false.", name);
@@ -88,7 +51,7 @@ static bool add_stop(struct chat_parse *p, const char *name, const struct json *
     return true;
 }
 
-static bool stop(struct chat_parse *p, const char *name, const struct json *v)
+bool chat_stop(struct chat_parse *p, const char *name, const struct json *v)
 {
     int count = json_is_array(v) ? json_count(v) : 1;
     if (count > p->limits->stop_max)
@@ -105,7 +68,7 @@ static bool stop(struct chat_parse *p, const char *name, const struct json *v)
     return true;
 }
 
-static bool stream_options(struct chat_parse *p, const char *name, const struct json *v)
+bool chat_stream_options(struct chat_parse *p, const char *name, const struct json *v)
 {
     if (!json_is_object(v))
         return api_error_param(p->e, name, "'stream_options' must be an object.");
@@ -120,16 +83,9 @@ static bool stream_options(struct chat_parse *p, const char *name, const struct 
         if (usage)
             p->out->include_usage = json_bool(m);
         else if (json_bool(m))
-            return unsupported(p, "stream_options.include_obfuscation");
+            return chat_unsupported(p, "stream_options.include_obfuscation");
     }
     return true;
-}
-
-static bool one(struct chat_parse *p, const char *name, const struct json *v)
-{
-    int64_t n;
-    return json_int(v, 1, 1, &n) ||
-           api_error_param(p->e, name, "'n' must be 1: more is not supported by this server.");
 }
 
 static bool thinking(struct chat_parse *p, const char *name, const struct json *v)
@@ -159,7 +115,7 @@ static bool effort(struct chat_parse *p, const char *name, const struct json *v)
     return api_error_param(p->e, name, "'reasoning_effort' must be none, low, medium or high.");
 }
 
-static bool user(struct chat_parse *p, const char *name, const struct json *v)
+bool chat_user(struct chat_parse *p, const char *name, const struct json *v)
 {
     const char *text = json_string(v);
     size_t len = text ? strlen(text) : 0;
@@ -178,130 +134,145 @@ static bool user(struct chat_parse *p, const char *name, const struct json *v)
     return true;
 }
 
-/* Would change the answer, were it not at its neutral value. */
-static bool zero(struct chat_parse *p, const char *name, const struct json *v)
-{
-    return (json_is_number(v) && json_number(v) == 0) || unsupported(p, name);
-}
-
-static bool no(struct chat_parse *p, const char *name, const struct json *v)
-{
-    return (json_is_bool(v) && !json_bool(v)) || unsupported(p, name);
-}
-
-static bool empty(struct chat_parse *p, const char *name, const struct json *v)
-{
-    return ((json_is_array(v) || json_is_object(v)) && json_count(v) == 0) || unsupported(p, name);
-}
-
-static bool text_format(struct chat_parse *p, const char *name, const struct json *v)
-{
-    const char *type = json_string(json_get(v, "type"));
-    return (type && strcmp(type, "text") == 0) || unsupported(p, name);
-}
-
 static bool only_text(struct chat_parse *p, const char *name, const struct json *v)
 {
     const char *first = json_string(json_first(v));
     return (json_is_array(v) && json_count(v) == 1 && first && strcmp(first, "text") == 0) ||
-           unsupported(p, name);
+           chat_unsupported(p, name);
 }
 
-static bool word(struct chat_parse *p, const char *name, const struct json *v)
+bool chat_word(struct chat_parse *p, const char *name, const struct json *v)
 {
     static const char *const neutral[] = {"auto", "default", "none", "medium"};
     const char *text = json_string(v);
     for (int i = 0; text && i < 4; i++)
         if (strcmp(text, neutral[i]) == 0)
             return true;
-    return unsupported(p, name);
+    return chat_unsupported(p, name);
 }
 
-static bool any_string(struct chat_parse *p, const char *name, const struct json *v)
+bool chat_any_string(struct chat_parse *p, const char *name, const struct json *v)
 {
     return json_is_string(v) || api_error_param(p->e, name, "'%s' must be a string.", name);
 }
 
-static bool any_object(struct chat_parse *p, const char *name, const struct json *v)
+bool chat_any_object(struct chat_parse *p, const char *name, const struct json *v)
 {
     return json_is_object(v) || api_error_param(p->e, name, "'%s' must be an object.", name);
 }
 
-static bool never(struct chat_parse *p, const char *name, const struct json *v)
+bool chat_never(struct chat_parse *p, const char *name, const struct json *v)
 {
-    return unsupported(p, name);
+    return chat_unsupported(p, name);
+}
+
+/* Deprecated names of tools and tool_choice. */
+static bool old_tools(struct chat_parse *p, const char *name, const struct json *v)
+{
+    return (json_is_array(v) && json_count(v) == 0) || chat_unsupported(p, name);
 }
 
 static const struct chat_field fields[] = {
-    {"model", model},
+    {"model", chat_model},
     {"messages", chat_messages},
-    {"temperature", temperature},
-    {"top_p", top_p},
-    {"max_tokens", tokens},
-    {"max_completion_tokens", tokens},
-    {"stop", stop},
-    {"seed", seed},
-    {"stream", boolean},
-    {"stream_options", stream_options},
-    {"n", one},
+    {"temperature", chat_ratio},
+    {"top_p", chat_ratio},
+    {"max_tokens", chat_tokens},
+    {"max_completion_tokens", chat_tokens},
+    {"stop", chat_stop},
+    {"seed", chat_seed},
+    {"stream", chat_boolean},
+    {"stream_options", chat_stream_options},
+    {"n", chat_choices},
     {"thinking", thinking},
     {"reasoning_effort", effort},
-    {"user", user},
-    {"user_id", user},
+    {"user", chat_user},
+    {"user_id", chat_user},
+    {"tools", chat_tools},
+    {"tool_choice", chat_tool_choice},
+    {"parallel_tool_calls", chat_parallel},
+    {"response_format", chat_response_format},
+    {"frequency_penalty", chat_ratio},
+    {"presence_penalty", chat_ratio},
+    {"logit_bias", chat_logit_bias},
+    {"logprobs", chat_logprobs},
+    {"top_logprobs", chat_top_logprobs},
+    /* Of vLLM and its kin. */
+    {"top_k", chat_top_k},
+    {"min_p", chat_ratio},
+    {"repetition_penalty", chat_ratio},
     /* Cannot change the answer. */
-    {"store", boolean},
-    {"metadata", any_object},
-    {"service_tier", word},
-    {"safety_identifier", any_string},
-    {"prompt_cache_key", any_string},
-    {"parallel_tool_calls", boolean},
+    {"store", chat_boolean},
+    {"metadata", chat_any_object},
+    {"service_tier", chat_word},
+    {"safety_identifier", chat_any_string},
+    {"prompt_cache_key", chat_any_string},
     /* Only at the value that means nothing. */
-    {"frequency_penalty", zero},
-    {"presence_penalty", zero},
-    {"top_logprobs", zero},
-    {"logprobs", no},
-    {"logit_bias", empty},
-    {"tools", empty},
-    {"functions", empty},
-    {"tool_choice", word},
-    {"function_call", word},
-    {"response_format", text_format},
+    {"functions", old_tools},
+    {"function_call", chat_word},
     {"modalities", only_text},
-    {"verbosity", word},
+    {"verbosity", chat_word},
     /* Known elsewhere: told apart from a slip of the pen. */
-    {"audio", never},
-    {"prediction", never},
-    {"web_search_options", never},
-    {"top_k", never},
-    {"min_p", never},
-    {"repetition_penalty", never},
-    {"guided_json", never},
+    {"audio", chat_never},
+    {"prediction", chat_never},
+    {"web_search_options", chat_never},
+    {"guided_json", chat_never},
 };
 
-static bool member(struct chat_parse *p, const struct json *m)
+static bool member(struct chat_parse *p, const struct json *m, const struct chat_field *list,
+                   size_t count)
 {
     const char *name = json_key(m);
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
-        if (strcmp(fields[i].name, name) == 0)
-            return json_is_null(m) || fields[i].fn(p, fields[i].name, m);
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(list[i].name, name) == 0)
+            return json_is_null(m) || list[i].fn(p, list[i].name, m);
     char shown[100];
     snprintf(shown, sizeof shown, "%s", name);
     return api_error_param(p->e, shown, "'%s' is not a field of this request.", shown);
 }
 
-static bool together(struct chat_parse *p)
+bool chat_fields(struct chat_parse *p, const struct json *body, const struct chat_field *list,
+                 size_t count)
+{
+    for (const struct json *m = json_first(body); m; m = json_next(m))
+        if (!member(p, m, list, count))
+            return false;
+    return true;
+}
+
+bool chat_begin(struct chat_parse *p, const struct json *body)
+{
+    struct chat_request *out = p->out;
+    *out = (struct chat_request){.user = "", .choices = 1};
+    wire__tool_choice__init(&out->tool_choice);
+    wire__format__init(&out->format);
+    p->thinking = p->effort = -1;
+    if (!json_is_object(body)) {
+        api_error_set(p->e, 400, "invalid_value", "The body must be a JSON object.");
+        return false;
+    }
+    out->sampling = arena_alloc(p->arena, sizeof *out->sampling);
+    if (!out->sampling)
+        return chat_no_memory(p);
+    wire__sampling__init(out->sampling);
+    out->sampling->temperature = out->sampling->top_p = 1;
+    return true;
+}
+
+bool chat_together(struct chat_parse *p)
 {
     struct chat_request *out = p->out;
     if (!out->model)
         return api_error_param(p->e, "model", "'model' is required.");
-    if (!out->messages)
-        return api_error_param(p->e, "messages", "'messages' is required.");
     if (p->max_tokens && p->max_completion_tokens && p->max_tokens != p->max_completion_tokens)
         return api_error_param(p->e, "max_tokens",
                                "'max_tokens' and 'max_completion_tokens' differ.");
     if (p->stream_options && !out->stream)
         return api_error_param(p->e, "stream_options",
                                "'stream_options' is allowed only with \"stream\": true.");
+    if (out->sampling->top_logprobs && !out->sampling->logprobs)
+        return api_error_param(p->e, "top_logprobs",
+                               "'top_logprobs' is allowed only with \"logprobs\": true.");
     out->max_tokens = p->max_completion_tokens ? p->max_completion_tokens : p->max_tokens;
     out->thinking = p->thinking >= 0 ? p->thinking : p->effort > 0;
     return true;
@@ -310,15 +281,10 @@ static bool together(struct chat_parse *p)
 bool chat_parse(const struct json *body, const struct chat_limits *limits, struct arena *arena,
                 struct chat_request *out, struct api_error *e)
 {
-    *out = (struct chat_request){.user = "", .temperature = 1, .top_p = 1};
-    struct chat_parse p = {
-        .limits = limits, .arena = arena, .out = out, .e = e, .thinking = -1, .effort = -1};
-    if (!json_is_object(body)) {
-        api_error_set(e, 400, "invalid_value", "The body must be a JSON object.");
+    struct chat_parse p = {.limits = limits, .arena = arena, .out = out, .e = e};
+    if (!chat_begin(&p, body) || !chat_fields(&p, body, fields, sizeof fields / sizeof *fields))
         return false;
-    }
-    for (const struct json *m = json_first(body); m; m = json_next(m))
-        if (!member(&p, m))
-            return false;
-    return together(&p);
+    if (!out->messages && out->model)
+        return api_error_param(e, "messages", "'messages' is required.");
+    return chat_together(&p) && chat_tools_together(&p);
 }

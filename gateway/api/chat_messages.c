@@ -1,7 +1,5 @@
 #include "gateway/api/chat_parse.h"
 
-enum { SHORT_TEXT_MAX = 512 };
-
 /* "messages[3].content" */
 struct place {
     char text[96];
@@ -92,8 +90,7 @@ static bool parts(struct chat_parse *p, int index, const struct json *v, char **
 /* Members that answers of this kind of API carry, and clients send back, when they say nothing. */
 static bool says_nothing(const struct json *v)
 {
-    static const char *const names[] = {"refusal",       "audio",      "annotations",
-                                        "function_call", "tool_calls", NULL};
+    static const char *const names[] = {"refusal", "audio", "annotations", "function_call", NULL};
     for (int i = 0; names[i]; i++)
         if (strcmp(json_key(v), names[i]) == 0)
             return json_is_array(v) && json_count(v) == 0;
@@ -116,6 +113,8 @@ static bool member(struct chat_parse *p, int index, const struct json *v, Wire__
         return short_member(p, index, v, &m->name);
     if (strcmp(name, "tool_call_id") == 0)
         return short_member(p, index, v, &m->tool_call_id);
+    if (strcmp(name, "tool_calls") == 0)
+        return chat_tool_calls(p, index, v, m);
     if (strcmp(name, "prefix") == 0 && json_is_bool(v)) {
         m->prefix = json_bool(v);
         return true;
@@ -137,10 +136,28 @@ static bool whole(struct chat_parse *p, int index, const struct json *v, const W
     if (strcmp(m->role, "tool") == 0 && !*m->tool_call_id)
         return api_error_param(p->e, at(index, "tool_call_id").text,
                                "A message of role tool needs a 'tool_call_id'.");
+    if (m->n_tool_calls > 0 && !assistant)
+        return api_error_param(p->e, at(index, "tool_calls").text,
+                               "Only a message of role assistant has 'tool_calls'.");
     if (m->prefix && (!assistant || json_next(v)))
         return api_error_param(p->e, at(index, "prefix").text,
                                "'prefix' is allowed only in a last message of role assistant.");
     return true;
+}
+
+/* A tool's message answers a call of the assistant's message in front of it and its likes. */
+static bool answers_call(struct chat_parse *p, int index)
+{
+    Wire__ChatMessage *const *all = p->out->messages;
+    int i = index - 1;
+    while (i >= 0 && strcmp(all[i]->role, "tool") == 0)
+        i--;
+    for (size_t k = 0; i >= 0 && k < all[i]->n_tool_calls; k++)
+        if (strcmp(all[i]->tool_calls[k]->id, all[index]->tool_call_id) == 0)
+            return true;
+    return api_error_param(p->e, at(index, "tool_call_id").text,
+                           "A message of role tool must follow an assistant's message with a "
+                           "tool call of this id.");
 }
 
 bool chat_messages(struct chat_parse *p, const char *name, const struct json *v)
@@ -165,6 +182,8 @@ bool chat_messages(struct chat_parse *p, const char *name, const struct json *v)
             if (!member(p, i, m, &all[i]))
                 return false;
         if (!whole(p, i, item, &all[i]))
+            return false;
+        if (strcmp(all[i].role, "tool") == 0 && !answers_call(p, i))
             return false;
     }
     p->out->message_count = (size_t)count;

@@ -78,6 +78,55 @@ def settings(s, key):
     check_equal(len(texts), 1, "one seed, one answer")
 
 
+def choices(s, key):
+    """Answers to one prompt: each with its own seed, the prompt counted once, all output billed."""
+    fields = {"temperature": 2, "seed": 5, "max_tokens": 30, "n": 3}
+    _, headers, body = s.chat(key, "Tell me something.", **fields)
+    check_equal([c["index"] for c in body["choices"]], [0, 1, 2], "indexes")
+    texts = [c["message"]["content"] for c in body["choices"]]
+    check(len(set(texts)) > 1, f"choices differ: {texts}")
+    alone = s.chat(key, "Tell me something.", **{**fields, "n": 1})[2]
+    usage = body["usage"]
+    check_equal(usage["prompt_tokens"], alone["usage"]["prompt_tokens"], "the prompt counts once")
+    check(30 < usage["completion_tokens"] <= 90, "all choices count")
+    event = s.usage_event(headers["x-request-id"])
+    check_equal(event["completion_tokens"], usage["completion_tokens"], "all choices are billed")
+    request = {"model": MODEL, "stream": True, "stream_options": {"include_usage": True},
+               "messages": [{"role": "user", "content": "Tell me something."}], **fields}
+    data = events(s.request("POST", "/v1/chat/completions", request, key)[2])
+    check_equal(data[-1], "[DONE]", "the last event")
+    chunks = [json.loads(d) for d in data[:-1]]
+    streamed, ends = ["", "", ""], []
+    for chunk in chunks[:-1]:
+        c = chunk["choices"][0]
+        check(c["index"] not in ends, "nothing behind the end of a choice")
+        streamed[c["index"]] += c["delta"].get("content") or ""
+        if c["finish_reason"]:
+            ends.append(c["index"])
+    check_equal(sorted(ends), [0, 1, 2], "each choice ends once")
+    check_equal(streamed, texts, "streamed or not, with one seed")
+    check_equal(chunks[-1]["usage"]["completion_tokens"], usage["completion_tokens"], "usage")
+
+
+def logprobs(s, key):
+    _, _, body = s.chat(key, "Hello!", temperature=0, logprobs=True, top_logprobs=3)
+    choice = body["choices"][0]
+    items = choice["logprobs"]["content"]
+    check_equal(b"".join(bytes(i["bytes"]) for i in items).decode(), choice["message"]["content"],
+                "the bytes of the tokens make the text")
+    check(all(-9999 <= i["logprob"] <= 0 for i in items), "logprobs are at most 0")
+    check(all(len(i["top_logprobs"]) == 3 for i in items), "as many candidates as asked for")
+    check(all(i["top_logprobs"][0]["token"] == i["token"] for i in items), "greedy: the likeliest")
+    request = {"model": MODEL, "stream": True, "temperature": 0, "logprobs": True,
+               "messages": [{"role": "user", "content": "Hello!"}]}
+    data = events(s.request("POST", "/v1/chat/completions", request, key)[2])
+    streamed = []
+    for chunk in map(json.loads, data[:-1]):
+        streamed += (chunk["choices"][0]["logprobs"] or {"content": []})["content"]
+    check_equal([i["token"] for i in streamed], [i["token"] for i in items], "streamed")
+    check(all(i["top_logprobs"] == [] for i in streamed), "no candidates unless asked for")
+
+
 def errors(s, key):
     def error(status, param=None, code=None, kind="invalid_request_error", **fields):
         body = {"model": MODEL, "messages": [{"role": "user", "content": "x"}]}
@@ -105,8 +154,13 @@ def errors(s, key):
     error(400, "top_p", top_p=0)
     error(400, "max_tokens", max_tokens=-1)
     error(400, "stop", stop=["x"] * 17)
-    error(400, "tools", tools=[{"type": "function", "function": {"name": "f"}}])
-    error(400, "n", n=2)
+    error(400, "tools[0].function.name", tools=[{"type": "function", "function": {"name": "f()"}}])
+    error(400, "tools", tools=[{"type": "function", "function": {"name": f"f{i}"}} for i in range(129)])
+    error(400, "tool_choice", tool_choice="required")
+    error(400, "response_format", response_format={"type": "xml"})
+    error(400, "n", n=9)
+    error(400, "top_logprobs", top_logprobs=3)
+    error(400, "logit_bias", logit_bias={"x": 1})
     error(400, "temprature", temprature=0.5)
     error(404, "model", "model_not_found", model="gpt-4")
     error(400, None, "context_length_exceeded", messages=[{"role": "user", "content": "ab " * 3000}])
@@ -135,6 +189,8 @@ with Stack(backend="cpu") as s:
     plain(s, key)
     streaming(s, key)
     settings(s, key)
+    choices(s, key)
+    logprobs(s, key)
     errors(s, key)
     models(s, key)
 done()
