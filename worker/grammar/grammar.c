@@ -1,0 +1,162 @@
+#include "worker/grammar/grammar.h"
+
+#include <assert.h>
+
+#include "worker/grammar/private.h"
+
+const struct grammar_limits grammar_limits_default = {256 << 10, 60000, 2000000};
+
+enum { PARTS_DEPTH_MAX = 16 };
+
+struct compile {
+    struct automaton *a;
+    const struct grammar_limits *limits;
+    struct error *err;
+};
+
+static enum status compile_part(struct compile *c, const struct grammar_part *part, int depth,
+                                uint32_t *rule);
+
+static enum status compile_literal(struct compile *c, const struct grammar_part *part,
+                                   uint32_t rule)
+{
+    uint32_t end = automaton_text(c->a, automaton_start(c->a, rule), part->text, part->len);
+    automaton_flag(c->a, end, NODE_ACCEPT);
+    return OK;
+}
+
+static enum status compile_parts(struct compile *c, const struct grammar_part *part, int depth,
+                                 uint32_t rule)
+{
+    uint32_t start = automaton_start(c->a, rule), at = start, end = automaton_node(c->a);
+    for (size_t i = 0; i < part->count; i++) {
+        uint32_t inner, to = end;
+        enum status st = compile_part(c, &part->parts[i], depth + 1, &inner);
+        if (st != OK)
+            return st;
+        if (part->kind == GRAMMAR_SEQUENCE && i + 1 < part->count)
+            to = automaton_node(c->a);
+        automaton_call(c->a, at, inner, to);
+        if (part->kind == GRAMMAR_SEQUENCE)
+            at = to;
+    }
+    automaton_flag(c->a, end, NODE_ACCEPT);
+    return OK;
+}
+
+static enum status compile_schema(struct compile *c, const struct grammar_part *part,
+                                  uint32_t *rule)
+{
+    struct schema_source source = {part->text, part->len, part->strict,
+                                   part->place ? part->place : "schema"};
+    if (part->len > c->limits->schema_bytes)
+        return error_set(c->err, LIMITED, "%s: longer than %zu bytes", source.place,
+                         c->limits->schema_bytes);
+    return schema_compile(c->a, &source, rule, c->err);
+}
+
+static enum status compile_part(struct compile *c, const struct grammar_part *part, int depth,
+                                uint32_t *rule)
+{
+    assert(depth <= PARTS_DEPTH_MAX);
+    if (part->kind == GRAMMAR_SCHEMA)
+        return compile_schema(c, part, rule);
+    if (part->kind == GRAMMAR_JSON_OBJECT) {
+        *rule = RULE_OBJECT;
+        return OK;
+    }
+    *rule = automaton_rule(c->a, part->place);
+    if (c->a->status != OK)
+        return OK; /* said at the end */
+    if (part->kind == GRAMMAR_LITERAL)
+        return compile_literal(c, part, *rule);
+    assert(part->count > 0);
+    return compile_parts(c, part, depth, *rule);
+}
+
+enum status grammar_compile(const struct grammar_part *part, const struct grammar_limits *limits,
+                            struct grammar **out, struct error *err)
+{
+    struct grammar *g = calloc(1, sizeof *g);
+    if (!g)
+        return error_set(err, NOMEM, "out of memory");
+    limits = limits ? limits : &grammar_limits_default;
+    atomic_init(&g->refs, 1);
+    pthread_mutex_init(&g->lock, NULL);
+    automaton_init(&g->automaton, limits->nodes, limits->work);
+    struct compile c = {&g->automaton, limits, err};
+    core_build(&g->automaton);
+    enum status st = compile_part(&c, part, 0, &g->root);
+    if (st == OK)
+        st = automaton_finish(&g->automaton, err);
+    if (st != OK) {
+        grammar_unref(g);
+        return st;
+    }
+    *out = g;
+    return OK;
+}
+
+enum status grammar_compile_schema(const char *text, size_t len, bool strict, struct grammar **out,
+                                   struct error *err)
+{
+    struct grammar_part part = {.kind = GRAMMAR_SCHEMA, .text = text, .len = len, .strict = strict};
+    return grammar_compile(&part, NULL, out, err);
+}
+
+enum status grammar_compile_json_object(struct grammar **out, struct error *err)
+{
+    struct grammar_part part = {.kind = GRAMMAR_JSON_OBJECT};
+    return grammar_compile(&part, NULL, out, err);
+}
+
+struct grammar *grammar_ref(struct grammar *g)
+{
+    atomic_fetch_add(&g->refs, 1);
+    return g;
+}
+
+void grammar_unref(struct grammar *g)
+{
+    if (!g || atomic_fetch_sub(&g->refs, 1) != 1)
+        return;
+    automaton_done(&g->automaton);
+    mask_table_free(g->masks);
+    pthread_mutex_destroy(&g->lock);
+    free(g);
+}
+
+size_t grammar_bytes(struct grammar *g)
+{
+    pthread_mutex_lock(&g->lock);
+    size_t bytes = g->masks ? mask_table_bytes(g->masks) : 0;
+    pthread_mutex_unlock(&g->lock);
+    return bytes + sizeof *g + automaton_bytes(&g->automaton);
+}
+
+uint32_t grammar_room(const struct automaton *a, uint32_t node, uint32_t free_frames)
+{
+    if (!(a->nodes[node].flags & NODE_CALLS))
+        return 0;
+    uint32_t most = a->height_max + GRAMMAR_LOOKAHEAD;
+    return free_frames < most ? free_frames : most;
+}
+
+const struct mask_entry *grammar_entry(struct grammar *g, const struct grammar_vocab *v,
+                                       uint32_t node, uint32_t free_frames)
+{
+    assert(!g->vocab || g->vocab == v);
+    g->vocab = v;
+    bool core = node < v->core.node_count;
+    uint32_t depth = grammar_room(core ? &v->core : &g->automaton, node, free_frames);
+    if (core && depth == grammar_room(&v->core, node, GRAMMAR_DEPTH))
+        return v->core_masks[node];
+    if (!g->masks && !(g->masks = mask_table_new(GRAMMAR_MASK_BYTES_MAX)))
+        return NULL;
+    uint64_t key = (uint64_t)node << 8 | depth;
+    const struct mask_entry *e = mask_table_find(g->masks, key);
+    if (e)
+        return e;
+    struct mask_entry *made = mask_entry_new(&g->automaton, &v->trie, v->words, node, depth);
+    return made && mask_table_add(g->masks, key, made) ? made : NULL;
+}

@@ -1,0 +1,309 @@
+#include "worker/grammar/state.h"
+
+#include <assert.h>
+#include <time.h>
+
+#include "worker/grammar/private.h"
+
+enum {
+    HISTORY = GRAMMAR_ROLLBACK_MAX + 1,
+    FRAMES_LOOSE = 1024, /* frames before those of no use are looked for */
+};
+
+struct grammar_state {
+    struct grammar *grammar;
+    const struct grammar_vocab *vocab;
+    struct machine machine;
+    struct set sets[HISTORY + 1]; /* after the last accepted tokens, the newest last */
+    uint32_t set_count;
+    uint32_t *mask;
+    uint32_t frames_kept; /* after the last look */
+};
+
+static struct set *now(const struct grammar_state *s)
+{
+    return (struct set *)&s->sets[s->set_count - 1];
+}
+
+static struct grammar_state *allocate(struct grammar *g, const struct grammar_vocab *v)
+{
+    struct grammar_state *s = calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    s->vocab = v;
+    s->mask = malloc(v->words * sizeof *s->mask);
+    if (!s->mask || !machine_init(&s->machine, &g->automaton, v->trie.depth_max + 1)) {
+        free(s->mask);
+        free(s);
+        return NULL;
+    }
+    s->grammar = grammar_ref(g);
+    return s;
+}
+
+struct grammar_state *grammar_state_new(struct grammar *g, const struct grammar_vocab *v)
+{
+    struct grammar_state *s = allocate(g, v);
+    if (!s)
+        return NULL;
+    struct thread t = {g->automaton.rules[g->root].start, MACHINE_BOTTOM, 0, UINT32_MAX};
+    s->sets[0] = machine_enter(&s->machine, t);
+    s->set_count = 1;
+    if (s->machine.failed) {
+        grammar_state_free(s);
+        return NULL;
+    }
+    return s;
+}
+
+static void *duplicate(const void *data, size_t bytes)
+{
+    void *copy = malloc(bytes);
+    if (copy)
+        memcpy(copy, data, bytes);
+    return copy;
+}
+
+struct grammar_state *grammar_state_copy(const struct grammar_state *from)
+{
+    struct grammar_state *s = allocate(from->grammar, from->vocab);
+    if (!s)
+        return NULL;
+    const struct machine *m = &from->machine;
+    struct thread *threads = duplicate(m->threads, m->thread_size * sizeof *threads);
+    struct frame *frames = duplicate(m->frames, m->frame_size * sizeof *frames);
+    if (!threads || !frames) {
+        free(threads);
+        free(frames);
+        grammar_state_free(s);
+        return NULL;
+    }
+    free(s->machine.threads);
+    free(s->machine.frames);
+    struct mark *path = s->machine.path;
+    s->machine = *m;
+    s->machine.path = path;
+    s->machine.threads = threads;
+    s->machine.frames = frames;
+    memcpy(s->sets, from->sets, sizeof s->sets);
+    s->set_count = from->set_count;
+    s->frames_kept = from->frames_kept;
+    return s;
+}
+
+void grammar_state_free(struct grammar_state *s)
+{
+    if (!s)
+        return;
+    machine_done(&s->machine);
+    free(s->mask);
+    grammar_unref(s->grammar);
+    free(s);
+}
+
+/* Forgets the oldest set, and sometimes the frames that only it used. */
+static void forget_oldest(struct grammar_state *s)
+{
+    struct machine *m = &s->machine;
+    uint32_t gone = s->sets[1].first;
+    memmove(m->threads, m->threads + gone, (m->thread_count - gone) * sizeof *m->threads);
+    m->thread_count -= gone;
+    memmove(s->sets, s->sets + 1, (s->set_count - 1) * sizeof *s->sets);
+    s->set_count--;
+    for (uint32_t i = 0; i < s->set_count; i++)
+        s->sets[i].first -= gone;
+    if (m->frame_count > 2 * s->frames_kept + FRAMES_LOOSE) {
+        machine_compact(m);
+        s->frames_kept = m->frame_count;
+    }
+}
+
+/* The set after some bytes, moved to where the array ended; false if they cannot come. */
+static bool run(struct machine *m, const struct set *from, const uint8_t *bytes, size_t len,
+                struct set *out)
+{
+    uint32_t threads = m->thread_count, frames = m->frame_count;
+    struct set at = *from;
+    for (size_t i = 0; i < len; i++) {
+        struct set next = machine_step(m, &at, bytes[i]);
+        if ((!next.count && !next.ended) || m->failed) {
+            m->thread_count = threads;
+            m->frame_count = frames;
+            m->failed = false;
+            return false;
+        }
+        memmove(m->threads + threads, m->threads + next.first, next.count * sizeof *m->threads);
+        next.first = threads;
+        m->thread_count = threads + next.count;
+        at = next;
+    }
+    *out = at;
+    return true;
+}
+
+bool grammar_state_accept_bytes(struct grammar_state *s, const void *bytes, size_t len)
+{
+    struct set next;
+    if (len == 0)
+        return true;
+    if (!run(&s->machine, now(s), bytes, len, &next))
+        return false;
+    s->sets[s->set_count++] = next;
+    if (s->set_count > HISTORY)
+        forget_oldest(s);
+    return true;
+}
+
+static bool is_end(const struct grammar_vocab *v, int32_t token)
+{
+    for (size_t i = 0; i < v->end_count; i++)
+        if (v->end_ids[i] == token)
+            return true;
+    return false;
+}
+
+bool grammar_state_accept(struct grammar_state *s, int32_t token)
+{
+    if (is_end(s->vocab, token))
+        return now(s)->ended;
+    if (token < 0 || tokenizer_is_added(s->vocab->tokenizer, token))
+        return false;
+    size_t len;
+    const uint8_t *bytes = tokenizer_bytes(s->vocab->tokenizer, token, &len);
+    return bytes && len > 0 && grammar_state_accept_bytes(s, bytes, len);
+}
+
+bool grammar_state_rollback(struct grammar_state *s, size_t n)
+{
+    if (n >= s->set_count)
+        return false;
+    s->set_count -= (uint32_t)n;
+    s->machine.thread_count = now(s)->first + now(s)->count;
+    return true;
+}
+
+bool grammar_state_may_end(const struct grammar_state *s)
+{
+    return now(s)->ended;
+}
+
+bool grammar_state_is_done(const struct grammar_state *s)
+{
+    return now(s)->ended && !now(s)->count;
+}
+
+const uint32_t *grammar_state_mask(struct grammar_state *s)
+{
+    const struct grammar_vocab *v = s->vocab;
+    struct machine *m = &s->machine;
+    struct set set = *now(s);
+    memset(s->mask, 0, v->words * sizeof *s->mask);
+    pthread_mutex_lock(&s->grammar->lock);
+    for (uint32_t i = 0; i < set.count; i++) {
+        struct thread t = m->threads[set.first + i];
+        const struct mask_entry *e =
+            grammar_entry(s->grammar, v, t.node, GRAMMAR_DEPTH - m->frames[t.stack].depth);
+        if (!e) {
+            m->failed = true;
+            break;
+        }
+        mask_entry_apply(e, m, &v->trie, t, s->mask, v->words);
+    }
+    pthread_mutex_unlock(&s->grammar->lock);
+    if (m->failed) {
+        m->failed = false;
+        return NULL;
+    }
+    for (size_t i = 0; set.ended && i < v->end_count; i++)
+        s->mask[v->end_ids[i] / 32] |= 1u << v->end_ids[i] % 32;
+    return s->mask;
+}
+
+static uint32_t add_cost(uint32_t a, uint32_t b)
+{
+    return a > UINT32_MAX - b ? UINT32_MAX : a + b;
+}
+
+/* Bytes to the end along the thread that has the fewest. */
+static uint32_t distance(const struct machine *m, const struct set *set)
+{
+    uint32_t least = set->ended ? 0 : UINT32_MAX;
+    for (uint32_t i = 0; i < set->count; i++) {
+        const struct thread *t = &m->threads[set->first + i];
+        const struct node *n = &m->automaton->nodes[t->node];
+        uint32_t cost = n->cost;
+        if (n->flags & NODE_STRING)
+            cost = add_cost(cost, t->least < 1 << 24 ? 16 * t->least : 1 << 28);
+        for (uint32_t at = t->stack; at != MACHINE_BOTTOM; at = m->frames[at].parent)
+            cost = add_cost(cost, m->automaton->nodes[m->frames[at].ret].cost);
+        least = cost < least ? cost : least;
+    }
+    return least;
+}
+
+uint32_t grammar_state_distance(const struct grammar_state *s)
+{
+    return distance(&s->machine, now(s));
+}
+
+/* The byte that leads closest to the end; -1: none comes closer. */
+static int best_byte(struct machine *m, const struct set *from, struct set *out)
+{
+    uint32_t least = distance(m, from), threads = m->thread_count, frames = m->frame_count;
+    int best = -1;
+    for (int b = 0; b < 256 && least; b++) {
+        uint8_t byte = (uint8_t)b;
+        struct set next;
+        if (run(m, from, &byte, 1, &next)) {
+            uint32_t d = distance(m, &next);
+            best = d < least ? b : best;
+            least = d < least ? d : least;
+        }
+        m->thread_count = threads;
+        m->frame_count = frames;
+    }
+    uint8_t byte = (uint8_t)best;
+    if (best >= 0 && !run(m, from, &byte, 1, out))
+        best = -1;
+    return best;
+}
+
+size_t grammar_state_closing(struct grammar_state *s, char *text, size_t max)
+{
+    struct machine *m = &s->machine;
+    uint32_t threads = m->thread_count, frames = m->frame_count;
+    struct set at = *now(s);
+    size_t len = 0;
+    while (!at.ended && len < max) {
+        int byte = best_byte(m, &at, &at);
+        if (byte < 0)
+            break;
+        text[len++] = (char)byte;
+    }
+    m->thread_count = threads;
+    m->frame_count = frames;
+    return at.ended ? len : 0;
+}
+
+static int64_t now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+void grammar_warm(struct grammar *g, const struct grammar_vocab *v, int64_t budget_us)
+{
+    const struct automaton *a = &g->automaton;
+    int64_t end = now_us() + budget_us;
+    for (uint32_t i = v->core.node_count; i < a->node_count && now_us() < end; i++) {
+        if (a->nodes[i].cost == GRAMMAR_COST_INF || !a->nodes[i].edges)
+            continue;
+        pthread_mutex_lock(&g->lock);
+        bool more = !g->masks || !mask_table_full(g->masks);
+        more = more && grammar_entry(g, v, i, GRAMMAR_DEPTH);
+        pthread_mutex_unlock(&g->lock);
+        if (!more)
+            return;
+    }
+}
