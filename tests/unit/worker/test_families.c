@@ -3,8 +3,8 @@
  * batches, threads or instruction sets, and each missing tensor is named. What the results must
  * be, test_fixtures checks where the shared fixtures are at hand.
  */
+#include "tests/lib/tiny.h"
 #include "tests/unit/worker/golden.h"
-#include "tests/unit/worker/tiny.h"
 
 #define EXPERTS_V2                                                                                 \
     ",\"routed_scaling_factor\":1.5,\"n_routed_experts\":8,\"n_shared_experts\":2,\"num_experts_"  \
@@ -189,6 +189,27 @@ static void check_sharing(int heads, int kv_heads)
     tiny_remove(&copied);
 }
 
+/* FP8 bytes and their blocks' scales compute what the numbers that they mean compute. */
+static void check_fp8(const struct tiny *like)
+{
+    struct tiny folded = *like;
+    folded.dtype = DTYPE_F8_E4M3;
+    struct tiny unfolded = folded;
+    unfolded.unfolded = true;
+    tiny_make(&folded);
+    tiny_make(&unfolded);
+    CHECK(folded.count > unfolded.count);
+    float *a = run(&folded, NULL, 2, 40), *b = run(&unfolded, NULL, 1, 7);
+    double difference = golden_difference(a, b, (size_t)PROMPT * TINY_VOCAB);
+    if (difference >= 1e-4)
+        fprintf(stderr, "%s: %g\n", like->architecture, difference);
+    CHECK(difference < 1e-4);
+    free(a);
+    free(b);
+    tiny_remove(&folded);
+    tiny_remove(&unfolded);
+}
+
 int main(void)
 {
     for (int i = 0; i < FAMILIES; i++) {
@@ -197,6 +218,7 @@ int main(void)
         check_runs(&t);
         check_missing(&t);
         tiny_remove(&t);
+        check_fp8(&families[i]);
     }
     check_sharing(7, 1);
     check_sharing(12, 2);
