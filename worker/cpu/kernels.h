@@ -1,40 +1,75 @@
 /*
- * The arithmetic of a forward pass, in float32, behind one table per instruction set, picked at
- * run time. Every kernel computes one row's result in an order that depends on nothing but that
- * row, so results do not depend on the batch. All widths are multiples of 16 unless said.
+ * The arithmetic of a forward pass behind one table per instruction set, picked at run time.
+ * Every kernel computes one row's result in an order that depends on nothing but that row, so
+ * results do not depend on the batch. All widths are multiples of 16 unless said. Any thread.
  */
 #ifndef WORKER_CPU_KERNELS_H
 #define WORKER_CPU_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "worker/kv.h"
 
-enum weight_type { WEIGHT_F32, WEIGHT_BF16, WEIGHT_F16, WEIGHT_F8, WEIGHT_BF16_SCALED };
-
-/*
- * Weights [rows][cols], packed in panels of 16 rows so that a vector lane is one output:
- *   F32, F16, F8   [panel][col][16]
- *   BF16 (SCALED)  [panel][col / 2][16][2]: one 32-bit load holds two columns of a row
- * With scales, weight (row, col) is its stored value x scales[panel][col / segment][row % 16].
- */
-struct matrix {
-    enum weight_type type;
-    int rows, cols; /* cols is even */
-    int panels;     /* rows / 16, rounded up; the last one is filled with zeros */
-    int segment;    /* columns that share a scale; even */
-    int segments;
-    size_t panel_bytes;
-    uint8_t *data;
-    float *scales; /* of F8 and BF16_SCALED; the other types have none */
+enum weight_type {
+    WEIGHT_F32, /* as stored in the file, and read from its mapping: */
+    WEIGHT_BF16,
+    WEIGHT_F16,
+    WEIGHT_F8,   /* e4m3 with a scale per block */
+    WEIGHT_INT8, /* quantised at load, a scale per 32 columns of a row: */
+    WEIGHT_INT4,
 };
 
-/* Rows of input: number i is at data + (index ? index[i] : i) * stride. */
+enum { QUANT_BLOCK = 32 };
+
+/* Up to 16 rows of a matrix that is read where it lies: row-major, of any alignment. */
+struct panel {
+    const uint8_t *data; /* row i is at data + i * row_bytes */
+    /* F8: row i's scales are the floats from (block_row + i) / block_rows * segments on */
+    const uint8_t *scales;
+    int16_t block_row; /* of the first row, within its block */
+    int16_t rows;      /* 0: the panel is padding */
+};
+
+/* Weights [rows][cols] in panels of 16 rows, the last one or any padded. */
+struct matrix {
+    enum weight_type type;
+    bool exact; /* its input is never rounded, whatever the setting */
+    int rows, cols;
+    int panels; /* rows / 16, rounded up */
+    /* As stored: */
+    struct panel *panel;
+    size_t row_bytes;
+    int segment, segments, block_rows; /* F8: columns and rows that share a scale */
+    /* Quantised, [panel] of panel_bytes, aligned to 64 bytes (worker/cpu/blocks.inc.h): */
+    uint8_t *packed;
+    size_t panel_bytes;
+};
+
+enum input_type {
+    INPUT_F32,
+    INPUT_BF16, /* rounded to bfloat16, zeros up to a multiple of 32 */
+    INPUT_INT8, /* [cols] int8, [cols / 32] float scales, [cols / 32] int32: minus their sums */
+};
+
+/* Rows of input: number i is at data + (index ? index[i] : i) * stride floats (4 bytes each). */
 struct input {
-    const float *data;
+    const void *data;
     size_t stride;
     const int32_t *index;
+    enum input_type type;
+};
+
+/* out row i, from its first float: the panels [begin, end) of w times input row i, which has the
+ * type that w wants. Rows of w that are padding are not written. */
+struct product {
+    const struct matrix *w;
+    int begin, end;
+    struct input in;
+    int count;
+    float *out;
+    size_t out_stride; /* floats */
 };
 
 /* Positions that are attended to in one go: a segment begins at a multiple of it. */
@@ -77,10 +112,11 @@ static inline size_t attend_scratch(int value_count)
 
 struct kernels {
     const char *name;
-    /* out row i, from its first float: the panels [begin, end) of w times input row i. Rows of
-     * w past w->rows are not written. */
-    void (*matmul)(const struct matrix *w, int begin, int end, const struct input *in, int count,
-                   float *out, size_t out_stride);
+    bool bf16; /* multiplies bfloat16 numbers as they are */
+    void (*matmul)(const struct product *p);
+    /* The columns [from, from + n) of a row of `cols` floats, into a row of another type; x is
+     * the first of them. INPUT_INT8: from is a multiple of 32, and n too. */
+    void (*convert)(enum input_type type, const float *x, int from, int n, int cols, void *row);
     void (*attend)(const struct attend *a);
     /* Onto out and its state, those of later segments. */
     void (*attend_merge)(float *out, struct attend_state *state, const float *later,
@@ -88,18 +124,25 @@ struct kernels {
     /* out by 1 / total. */
     void (*attend_finish)(float *out, const struct attend_state *state, int n);
     void (*rms_norm)(float *out, const float *x, const float *weight, int n, float epsilon);
-    /* pairs: 16 gates, their 16 ups, the next 16 gates, ... ; out[i] = silu(gate) * up */
-    void (*swiglu)(float *out, const float *pairs, int n);
+    void (*swiglu)(float *out, const float *gate, const float *up, int n); /* silu(gate) x up */
     void (*add_scaled)(float *sum, const float *x, float scale, int n);
 };
 
 /* NULL name: the best of this machine. NULL answer: unknown, or not of this machine. */
 const struct kernels *kernels_find(const char *name);
+/* What the input of w must be. rounded: floats may be rounded to bfloat16 where it is faster. */
+enum input_type kernels_input(const struct kernels *k, const struct matrix *w, bool rounded);
+/* Of one row, rounded up to a multiple of 64. */
+size_t kernels_input_bytes(enum input_type type, int cols);
+/* Of all that a product reads of w. */
+double matrix_bytes(const struct matrix *w);
 
 extern const struct kernels kernels_portable;
 #if defined(__x86_64__)
 extern const struct kernels kernels_avx2;
 extern const struct kernels kernels_avx512;
+extern const struct kernels kernels_avx512_vnni;
+extern const struct kernels kernels_avx512_bf16; /* and VNNI */
 #endif
 
 #endif

@@ -1,15 +1,17 @@
 #include "worker/cpu/kernels.h"
 
 #include "base/error.h"
-#include <stdbool.h>
 
 #include "worker/cpu/attention.inc.h"
+#include "worker/cpu/blocks.inc.h"
 #include "worker/cpu/matmul.inc.h"
 #include "worker/cpu/vector.inc.h"
 
 const struct kernels kernels_avx512 = {
     .name = "avx512",
+    .bf16 = false,
     .matmul = matmul,
+    .convert = convert,
     .attend = attend,
     .attend_merge = attend_merge,
     .attend_finish = attend_finish,

@@ -1,228 +1,298 @@
 #include "worker/cpu/pack.h"
 
 #include <assert.h>
-#include <stdbool.h>
+#include <math.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
-enum { CHUNK_BYTES = 16 << 20, HUGE_PAGE_BYTES = 2 << 20 };
+#include "worker/cpu/quantise.h"
 
-struct chunk {
-    struct chunk *next;
-    uint8_t *at;
-    size_t bytes, used;
+struct packer {
+    struct store *store;
+    const struct safetensors *files;
+    struct matrix **matrices; /* to be gone through at the end */
+    size_t count, room;
+    int widest;
 };
 
-struct store {
-    struct chunk *chunks; /* the first one has room */
-};
-
-struct store *store_new(void)
+struct packer *packer_new(struct store *store, const struct safetensors *files)
 {
-    return calloc(1, sizeof(struct store));
+    struct packer *p = calloc(1, sizeof *p);
+    if (!p)
+        return NULL;
+    p->store = store;
+    p->files = files;
+    return p;
 }
 
-void store_free(struct store *s)
+void packer_free(struct packer *p)
 {
-    if (!s)
+    if (!p)
         return;
-    while (s->chunks) {
-        struct chunk *c = s->chunks;
-        s->chunks = c->next;
-        munmap(c->at, c->bytes);
-        free(c);
+    free(p->matrices);
+    free(p);
+}
+
+int pack_widest(const struct packer *p)
+{
+    return p->widest;
+}
+
+static bool remember(struct packer *p, struct matrix *m)
+{
+    if (p->count == p->room) {
+        size_t room = p->room ? 2 * p->room : 256;
+        struct matrix **more = realloc(p->matrices, room * sizeof(struct matrix *));
+        if (!more)
+            return false;
+        p->matrices = more;
+        p->room = room;
     }
-    free(s);
+    p->matrices[p->count++] = m;
+    return true;
 }
 
-static struct chunk *chunk_new(size_t bytes)
+static enum weight_type type_of(const struct tensor *t)
 {
-    struct chunk *c = calloc(1, sizeof *c);
-    if (!c)
-        return NULL;
-    c->bytes = (bytes + HUGE_PAGE_BYTES - 1) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
-    void *at = mmap(NULL, c->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (at == MAP_FAILED) {
-        free(c);
-        return NULL;
-    }
-    madvise(at, c->bytes, MADV_HUGEPAGE);
-    c->at = at;
-    return c;
+    assert(t->dtype != DTYPE_OTHER);
+    return t->dtype == DTYPE_F32    ? WEIGHT_F32
+           : t->dtype == DTYPE_BF16 ? WEIGHT_BF16
+           : t->dtype == DTYPE_F16  ? WEIGHT_F16
+                                    : WEIGHT_F8;
 }
 
-void *store_alloc(struct store *s, size_t bytes)
+enum status pack_begin(struct packer *p, struct matrix *m, const struct source *like, int rows,
+                       int cols, struct error *err)
 {
-    bytes = (bytes + 63) / 64 * 64;
-    struct chunk *c = s->chunks;
-    if (!c || c->bytes - c->used < bytes) {
-        c = chunk_new(bytes > CHUNK_BYTES ? bytes : CHUNK_BYTES);
-        if (!c)
-            return NULL;
-        c->next = s->chunks;
-        s->chunks = c;
-    }
-    void *at = c->at + c->used;
-    c->used += bytes;
-    return at;
-}
-
-static enum weight_type type_of(const struct source *src)
-{
-    switch (src->weight->dtype) {
-    case DTYPE_F32:
-        return WEIGHT_F32;
-    case DTYPE_F16:
-        return WEIGHT_F16;
-    case DTYPE_BF16:
-        return WEIGHT_BF16;
-    case DTYPE_F8_E4M3:
-        return src->widen ? WEIGHT_BF16_SCALED : WEIGHT_F8;
-    case DTYPE_OTHER:
-        break;
-    }
-    assert(!"a weight of a type that was not checked");
-    return WEIGHT_F32;
-}
-
-static size_t bytes_of(enum weight_type type)
-{
-    return type == WEIGHT_F32 ? 4 : type == WEIGHT_F8 ? 1 : 2;
-}
-
-enum status pack_begin(struct store *s, struct matrix *m, const struct source *like, int rows,
-                       int cols, int segment, struct error *err)
-{
-    assert(rows > 0 && cols > 0 && cols % 2 == 0);
-    assert((like->weight->dtype == DTYPE_F8_E4M3) == (like->scale != NULL));
-    struct matrix made = {.type = type_of(like), .rows = rows, .cols = cols};
+    const struct tensor *t = like->weight;
+    assert(rows > 0 && cols > 0 && cols % 16 == 0);
+    struct matrix made = {.type = type_of(t), .exact = like->exact, .rows = rows, .cols = cols};
     made.panels = (rows + 15) / 16;
-    made.panel_bytes = (size_t)cols * 16 * bytes_of(made.type);
-    made.segment = like->scale && segment < cols ? segment : cols;
-    assert(made.segment % 2 == 0);
-    made.segments = (cols + made.segment - 1) / made.segment;
-    made.data = store_alloc(s, made.panel_bytes * (size_t)made.panels);
-    if (like->scale)
-        made.scales = store_alloc(s, (size_t)made.panels * (size_t)made.segments * 64);
-    if (!made.data || (like->scale && !made.scales))
+    made.row_bytes = (size_t)cols * dtype_bytes(t->dtype);
+    if (like->scale) {
+        made.segment = like->block_cols;
+        made.segments = (cols + made.segment - 1) / made.segment;
+        made.block_rows = like->block_rows;
+        assert(made.segment % 16 == 0);
+    }
+    made.panel = store_alloc(p->store, (size_t)made.panels * sizeof *made.panel);
+    if (!made.panel || !remember(p, m))
         return error_set(err, NOMEM, "out of memory for weights");
+    p->widest = cols > p->widest ? cols : p->widest;
     *m = made;
     return OK;
 }
 
-/* An e4m3 value as bfloat16, which holds all of them exactly. */
-static uint16_t widen_f8(uint8_t b)
+void pack_rows(struct matrix *m, int at, const struct source *src, int from, int count)
 {
-    unsigned sign = (b & 0x80u) << 8, exponent = b >> 3 & 15u, fraction = b & 7u;
-    if (exponent)
-        return (uint16_t)(sign | (exponent + 120) << 7 | fraction << 4);
-    if (!fraction)
-        return (uint16_t)sign;
-    /* Subnormal: fraction x 2^-9. */
-    unsigned top = fraction >= 4 ? 2 : fraction >= 2 ? 1 : 0;
-    return (uint16_t)(sign | (118 + top) << 7 | ((fraction << (7 - top)) & 0x7f));
-}
-
-/* One row of m from n elements that lie `step` bytes apart. */
-static bool pack_line(struct matrix *m, int row, const uint8_t *from, size_t step)
-{
-    uint8_t *panel = m->data + (size_t)(row / 16) * m->panel_bytes;
-    size_t lane = (size_t)(row % 16), n = (size_t)m->cols;
-    switch (m->type) {
-    case WEIGHT_F32:
-        for (size_t k = 0; k < n; k++)
-            memcpy(panel + (k * 16 + lane) * 4, from + k * step, 4);
-        return true;
-    case WEIGHT_F16:
-        for (size_t k = 0; k < n; k++)
-            memcpy(panel + (k * 16 + lane) * 2, from + k * step, 2);
-        return true;
-    case WEIGHT_BF16:
-        for (size_t k = 0; k < n; k++)
-            memcpy(panel + ((k / 2 * 16 + lane) * 2 + k % 2) * 2, from + k * step, 2);
-        return true;
-    case WEIGHT_F8:
-        for (size_t k = 0; k < n; k++) {
-            uint8_t b = from[k * step];
-            if ((b & 0x7f) == 0x7f)
-                return false;
-            panel[k * 16 + lane] = b;
+    assert(src->weight->shape[1] == m->cols && at % 16 == 0 && at + count <= m->panels * 16 &&
+           from + count <= src->weight->shape[0] && type_of(src->weight) == m->type);
+    for (int i = 0; i < count; i += 16) {
+        struct panel *panel = &m->panel[(at + i) / 16];
+        panel->data = src->weight->data + (size_t)(from + i) * m->row_bytes;
+        panel->rows = (int16_t)(count - i < 16 ? count - i : 16);
+        if (src->scale) {
+            size_t block = (size_t)((from + i) / m->block_rows);
+            panel->scales = src->scale->data + block * (size_t)m->segments * sizeof(float);
+            panel->block_row = (int16_t)((from + i) % m->block_rows);
         }
-        return true;
-    case WEIGHT_BF16_SCALED:
-        for (size_t k = 0; k < n; k++) {
-            uint8_t b = from[k * step];
-            uint16_t wide = widen_f8(b);
-            if ((b & 0x7f) == 0x7f)
-                return false;
-            memcpy(panel + ((k / 2 * 16 + lane) * 2 + k % 2) * 2, &wide, 2);
-        }
-        return true;
     }
-    return false;
 }
 
-static float scale_at(const struct source *src, int row, int col)
+/* Whether all n elements are finite: an exponent of ones is not; e4m3 has one such number. */
+static bool all_finite(enum weight_type type, const uint8_t *data, size_t n)
 {
-    float scale;
+    unsigned bad = 0;
+    if (type == WEIGHT_F8) {
+        for (size_t i = 0; i < n; i++)
+            bad |= (data[i] & 0x7fu) == 0x7fu;
+        return !bad;
+    }
+    if (type == WEIGHT_F32) {
+        for (size_t i = 0; i < n; i++) {
+            uint32_t v;
+            memcpy(&v, data + i * 4, sizeof v);
+            bad |= (v & 0x7f800000u) == 0x7f800000u;
+        }
+        return !bad;
+    }
+    uint16_t ones = type == WEIGHT_BF16 ? 0x7f80 : 0x7c00;
+    for (size_t i = 0; i < n; i++) {
+        uint16_t v;
+        memcpy(&v, data + i * 2, sizeof v);
+        bad |= (v & ones) == ones;
+    }
+    return !bad;
+}
+
+static enum status not_finite(const struct tensor *t, struct error *err)
+{
+    return error_set(err, INVALID, "%s: tensor %s: holds a NaN or an infinity", t ? t->file : "?",
+                     t ? t->name : "?");
+}
+
+static int common_divisor(int a, int b)
+{
+    return b ? common_divisor(b, a % b) : a;
+}
+
+/* The scales of the transpose: along its columns they change where a block of the source's rows
+ * ends, which may be within a head. */
+static const uint8_t *transpose_scales(struct packer *p, struct matrix *m, const struct source *src,
+                                       int from)
+{
     size_t across = (size_t)src->scale->shape[1];
-    size_t at = (size_t)(row / src->block_rows) * across + (size_t)(col / src->block_cols);
-    memcpy(&scale, src->scale->data + at * 4, 4);
-    /* The kernels decode e4m3 2^8 too small. */
-    return src->widen ? scale : scale * 256.0f;
+    m->block_rows = src->block_cols;
+    m->segment = common_divisor(src->block_rows, common_divisor(from, m->cols));
+    m->segments = m->cols / m->segment;
+    int blocks = (m->rows + m->block_rows - 1) / m->block_rows;
+    float *scales = store_alloc(p->store, (size_t)blocks * (size_t)m->segments * sizeof *scales);
+    for (int i = 0; scales && i < blocks; i++)
+        for (int s = 0; s < m->segments; s++) {
+            size_t row = (size_t)((from + s * m->segment) / src->block_rows);
+            memcpy(scales + (size_t)i * (size_t)m->segments + s,
+                   src->scale->data + (row * across + (size_t)i) * sizeof *scales, sizeof *scales);
+        }
+    return (const uint8_t *)scales;
 }
 
-static float *scale_slot(const struct matrix *m, int row, int segment)
+static void transpose(uint8_t *to, const uint8_t *from, int rows, int cols, size_t element)
 {
-    return m->scales + ((size_t)(row / 16) * (size_t)m->segments + (size_t)segment) * 16 + row % 16;
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < cols; j++)
+            memcpy(to + ((size_t)i * (size_t)cols + (size_t)j) * element,
+                   from + ((size_t)j * (size_t)rows + (size_t)i) * element, element);
 }
 
-static enum status found_nan(const struct source *src, struct error *err)
+enum status pack_transposed(struct packer *p, struct matrix *m, const struct source *src, int from,
+                            int count, struct error *err)
 {
-    return error_set(err, INVALID, "%s: tensor %s: holds a NaN", src->weight->file,
-                     src->weight->name);
-}
-
-enum status pack_rows(struct matrix *m, int at, const struct source *src, int from, int count,
-                      struct error *err)
-{
-    assert(src->weight->shape[1] == m->cols && at + count <= m->panels * 16 &&
-           from + count <= src->weight->shape[0]);
-    size_t element = dtype_bytes(src->weight->dtype), row_bytes = element * (size_t)m->cols;
-    for (int i = 0; i < count; i++) {
-        if (!pack_line(m, at + i, src->weight->data + (size_t)(from + i) * row_bytes, element))
-            return found_nan(src, err);
-        for (int s = 0; m->scales && s < m->segments; s++)
-            *scale_slot(m, at + i, s) = scale_at(src, from + i, s * m->segment);
+    int rows = (int)src->weight->shape[1];
+    assert(from + count <= src->weight->shape[0]);
+    enum status st = pack_begin(p, m, src, rows, count, err);
+    if (st != OK)
+        return st;
+    size_t element = dtype_bytes(src->weight->dtype);
+    const uint8_t *first = src->weight->data + (size_t)from * (size_t)rows * element;
+    uint8_t *data = store_alloc(p->store, (size_t)rows * m->row_bytes);
+    const uint8_t *scales = src->scale ? transpose_scales(p, m, src, from) : NULL;
+    if (!data || (src->scale && !scales))
+        return error_set(err, NOMEM, "out of memory for weights");
+    if (!all_finite(m->type, first, (size_t)rows * (size_t)count))
+        return not_finite(src->weight, err);
+    transpose(data, first, rows, count, element);
+    for (int i = 0; i < m->panels; i++) {
+        size_t block = src->scale ? (size_t)(i * 16 / m->block_rows) : 0;
+        m->panel[i] = (struct panel){.data = data + (size_t)i * 16 * m->row_bytes,
+                                     .rows = (int16_t)(rows - i * 16 < 16 ? rows - i * 16 : 16)};
+        if (scales) {
+            m->panel[i].scales = scales + block * (size_t)m->segments * sizeof(float);
+            m->panel[i].block_row = (int16_t)(i * 16 % m->block_rows);
+        }
     }
     return OK;
 }
 
-enum status pack_transposed(struct matrix *m, const struct source *src, int from, int count,
-                            struct error *err)
+enum status pack_check(struct packer *p, const struct tensor *t, struct error *err)
 {
-    assert(src->weight->shape[1] == m->rows && m->cols == count &&
-           from + count <= src->weight->shape[0]);
-    size_t element = dtype_bytes(src->weight->dtype), row_bytes = element * (size_t)m->rows;
-    const uint8_t *first = src->weight->data + (size_t)from * row_bytes;
-    for (int i = 0; i < m->rows; i++) {
-        if (!pack_line(m, i, first + (size_t)i * element, row_bytes))
-            return found_nan(src, err);
-        for (int s = 0; m->scales && s < m->segments; s++)
-            *scale_slot(m, i, s) = scale_at(src, from + s * m->segment, i);
+    struct source whole = {.weight = t, .exact = true};
+    struct matrix *m = store_alloc(p->store, sizeof *m);
+    if (!m)
+        return error_set(err, NOMEM, "out of memory for weights");
+    int widest = p->widest;
+    enum status st = pack_begin(p, m, &whole, (int)t->shape[0], (int)t->shape[1], err);
+    p->widest = widest;
+    if (st == OK)
+        pack_rows(m, 0, &whole, 0, (int)t->shape[0]);
+    return st;
+}
+
+enum { TURN_PANELS = 64 };
+
+/* What the members share at the end. */
+struct finish {
+    struct packer *packer;
+    struct pool *pool;
+    enum weight_type quantise; /* WEIGHT_F32: no */
+    _Atomic(const uint8_t *) bad;
+};
+
+/* What was read of a mapped file is read no more: the model's own copy is. */
+static void give_pages_back(const struct panel *panel, size_t bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)panel->data;
+    uintptr_t from = (at + page - 1) / page * page, to = (at + bytes) / page * page;
+    if (from < to)
+        madvise((void *)from, to - from, MADV_DONTNEED);
+}
+
+static void finish_panels(struct finish *f, struct matrix *m, int begin, int end)
+{
+    for (int i = begin; i < end; i++) {
+        const struct panel *panel = &m->panel[i];
+        size_t elements = (size_t)panel->rows * (size_t)m->cols;
+        if (!all_finite(m->type, panel->data, elements)) {
+            f->bad = panel->data;
+            return;
+        }
+        if (!m->packed)
+            continue;
+        quantise_panel(m, i, f->quantise, m->packed + (size_t)i * m->panel_bytes);
+        give_pages_back(panel, (size_t)panel->rows * m->row_bytes);
+    }
+}
+
+/* The panels of all matrices, one behind the other, in turns of so many. */
+static void finish_member(void *arg, int member)
+{
+    struct finish *f = arg;
+    const struct packer *p = f->packer;
+    int64_t at = 0; /* of the matrix's first panel */
+    size_t i = 0;
+    for (;;) {
+        int64_t from = (int64_t)pool_ticket(f->pool) * TURN_PANELS, to = from + TURN_PANELS;
+        while (i < p->count && at + p->matrices[i]->panels <= from)
+            at += p->matrices[i++]->panels;
+        if (i == p->count || f->bad)
+            return;
+        int64_t start = at;
+        for (size_t j = i; j < p->count && start < to; start += p->matrices[j++]->panels) {
+            struct matrix *m = p->matrices[j];
+            finish_panels(f, m, (int)(from > start ? from - start : 0),
+                          (int)(to - start < m->panels ? to - start : m->panels));
+        }
+    }
+}
+
+static enum status make_room(struct packer *p, enum weight_type quantise, struct error *err)
+{
+    for (size_t i = 0; quantise != WEIGHT_F32 && i < p->count; i++) {
+        struct matrix *m = p->matrices[i];
+        if (m->exact || m->cols % QUANT_BLOCK)
+            continue;
+        m->panel_bytes = quantise_panel_bytes(quantise, m->cols);
+        m->packed = store_alloc(p->store, m->panel_bytes * (size_t)m->panels);
+        if (!m->packed)
+            return error_set(err, NOMEM, "out of memory for weights");
     }
     return OK;
 }
 
-static float widen_half(uint16_t h)
+enum status pack_finish(struct packer *p, struct pool *pool, enum weight_type quantise,
+                        struct error *err)
 {
-    uint32_t bits = (uint32_t)(h & 0x7fff) << 13, sign = (uint32_t)(h & 0x8000) << 16;
-    float f;
-    memcpy(&f, &bits, 4);
-    f *= 0x1p112f;
-    memcpy(&bits, &f, 4);
-    bits |= sign;
-    memcpy(&f, &bits, 4);
-    return f;
+    enum status st = make_room(p, quantise, err);
+    if (st != OK)
+        return st;
+    struct finish f = {.packer = p, .pool = pool, .quantise = quantise};
+    pool_run(pool, false, finish_member, &f);
+    if (f.bad)
+        return not_finite(safetensors_holding(p->files, f.bad), err);
+    for (size_t i = 0; i < p->count; i++)
+        if (p->matrices[i]->packed)
+            p->matrices[i]->type = quantise;
+    return OK;
 }
 
 void pack_widen(float *out, const struct tensor *t, size_t from, size_t n)
@@ -240,7 +310,7 @@ void pack_widen(float *out, const struct tensor *t, size_t from, size_t n)
         if (t->dtype == DTYPE_BF16)
             memcpy(out + i, &bits, 4);
         else
-            out[i] = widen_half(h);
+            out[i] = quantise_widen_f16(h);
     }
 }
 

@@ -1,8 +1,8 @@
 /*
- * From stored tensors to the packed matrices that the kernels read. Weights keep their stored
- * precision; block-scaled FP8 stays 8 bits wide with its scales beside it, or is widened to 16
- * bits (exactly: the scales stay apart), which is faster to decode but twice as much to read.
- * Packed memory comes from a store that lives as long as the model.
+ * From stored tensors to the matrices that the kernels read. A weight stays where it lies in the
+ * mapped file, in its stored precision, so that workers of one machine share its pages; what is
+ * quantised or transposed is memory of the model's own. A packer is used by one thread;
+ * pack_finish puts its threads to work.
  */
 #ifndef WORKER_CPU_PACK_H
 #define WORKER_CPU_PACK_H
@@ -10,34 +10,40 @@
 #include <stdbool.h>
 
 #include "worker/cpu/kernels.h"
+#include "worker/cpu/pool.h"
+#include "worker/cpu/store.h"
 #include "worker/model/safetensors.h"
-
-struct store;
-
-struct store *store_new(void);    /* NULL: out of memory */
-void store_free(struct store *s); /* NULL is fine */
-/* Zeroed, aligned to 64 bytes, in large pages where the system gives them. NULL: out of memory. */
-void *store_alloc(struct store *s, size_t bytes);
 
 /* A weight tensor [rows][cols] and, for FP8, its inverse scales per block. */
 struct source {
     const struct tensor *weight;
     const struct tensor *scale; /* NULL: none */
     int block_rows, block_cols;
-    bool widen; /* FP8 to BF16 */
+    bool exact; /* never quantised, its input never rounded: the router's */
 };
 
-/* An empty matrix for weights from such sources; segment: columns of the matrix that share a
- * scale (of no effect without scales). */
-enum status pack_begin(struct store *s, struct matrix *m, const struct source *like, int rows,
-                       int cols, int segment, struct error *err);
-/* Rows [from, from + count) of the source become rows of m, from `at` on. INVALID: the source
- * holds a NaN. */
-enum status pack_rows(struct matrix *m, int at, const struct source *src, int from, int count,
-                      struct error *err);
-/* The transpose of those rows becomes the whole of m: m has `count` columns. */
-enum status pack_transposed(struct matrix *m, const struct source *src, int from, int count,
-                            struct error *err);
+struct packer;
+
+/* Both outlive the packer. NULL: out of memory. */
+struct packer *packer_new(struct store *store, const struct safetensors *files);
+void packer_free(struct packer *p); /* NULL is fine */
+
+/* An empty matrix for weights like those; m stays where it is until pack_finish. */
+enum status pack_begin(struct packer *p, struct matrix *m, const struct source *like, int rows,
+                       int cols, struct error *err);
+/* Rows [from, from + count) of the source become rows of m, from `at` on, a multiple of 16. */
+void pack_rows(struct matrix *m, int at, const struct source *src, int from, int count);
+/* The transpose of those rows becomes the whole of m, which has `count` columns. */
+enum status pack_transposed(struct packer *p, struct matrix *m, const struct source *src, int from,
+                            int count, struct error *err);
+/* A tensor that is used as it is, to be checked with the rest. */
+enum status pack_check(struct packer *p, const struct tensor *t, struct error *err);
+/* Behind the last: reads all weights once, and quantises those that may be to the given type;
+ * WEIGHT_F32: none. INVALID: one of them is not finite. */
+enum status pack_finish(struct packer *p, struct pool *pool, enum weight_type quantise,
+                        struct error *err);
+/* Of the matrices so far: the most columns. */
+int pack_widest(const struct packer *p);
 
 /* A one-dimensional tensor as floats. */
 void pack_floats(float *out, const struct tensor *t);

@@ -23,6 +23,9 @@ typedef float f32x8 __attribute__((vector_size(32)));
 typedef float f32x4 __attribute__((vector_size(16)));
 typedef uint32_t u32x16 __attribute__((vector_size(64)));
 typedef int32_t i32x16 __attribute__((vector_size(64)));
+typedef uint16_t u16x16 __attribute__((vector_size(32)));
+typedef uint8_t u8x16 __attribute__((vector_size(16)));
+typedef int8_t i8x16 __attribute__((vector_size(16)));
 
 INLINE f32x16 vec_load(const float *p)
 {
@@ -67,10 +70,12 @@ INLINE float vec_sum(f32x16 v)
 
 INLINE float vec_largest(f32x16 v)
 {
-    float most = v[0];
-    for (int i = 1; i < 16; i++)
-        most = v[i] > most ? v[i] : most;
-    return most;
+    v = vec_max(
+        v, __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+    v = vec_max(
+        v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11));
+    float a = v[0] > v[1] ? v[0] : v[1], b = v[2] > v[3] ? v[2] : v[3];
+    return a > b ? a : b;
 }
 
 /* The sums of four vectors at once, each in the same order of additions. */
@@ -111,31 +116,37 @@ INLINE f32x16 vec_exp(f32x16 x)
     return p * (f32x16)exponent;
 }
 
-/* Two columns of sixteen rows of packed weights. */
-INLINE void vec_load_bf16(const uint8_t *p, f32x16 *even, f32x16 *odd)
+/* Sixteen pairs of bfloat16: the first of each, and the second. */
+INLINE void vec_load_bf16(const uint8_t *p, f32x16 *first, f32x16 *second)
 {
     u32x16 v;
     memcpy(&v, p, sizeof v);
-    *even = (f32x16)(v << 16);
-    *odd = (f32x16)(v & 0xffff0000u);
+    *first = (f32x16)(v << 16);
+    *second = (f32x16)(v & 0xffff0000u);
+}
+
+/* Sixteen stored numbers, of any alignment, as floats. */
+INLINE f32x16 vec_from_bf16(const uint8_t *p)
+{
+    u16x16 v;
+    memcpy(&v, p, sizeof v);
+    return (f32x16)(__builtin_convertvector(v, u32x16) << 16);
 }
 
 #if defined(__AVX512BW__)
-INLINE void vec_load_f16(const uint8_t *p, f32x16 *a, f32x16 *b)
+INLINE f32x16 vec_from_f16(const uint8_t *p)
 {
-    *a = (f32x16)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
-    *b = (f32x16)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p + 32)));
+    return (f32x16)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 /* e4m3 bits fit into float16's with the exponent 8 too low: the scales make up for it. */
-INLINE void vec_load_f8(const uint8_t *p, f32x16 *a, f32x16 *b)
+INLINE f32x16 vec_from_f8(const uint8_t *p)
 {
-    __m512i w = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p));
-    w = _mm512_and_si512(_mm512_slli_epi16(w, 7), _mm512_set1_epi16((short)0xbfff));
-    *a = (f32x16)_mm512_cvtph_ps(_mm512_castsi512_si256(w));
-    *b = (f32x16)_mm512_cvtph_ps(_mm512_extracti64x4_epi64(w, 1));
+    __m256i w = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
+    w = _mm256_and_si256(_mm256_slli_epi16(w, 7), _mm256_set1_epi16((short)0xbfff));
+    return (f32x16)_mm512_cvtph_ps(w);
 }
 #elif defined(__AVX2__) && defined(__F16C__)
-INLINE f32x16 vec_from_f16(__m256i h)
+INLINE f32x16 vec_from_halves(__m256i h)
 {
     f32x16 v;
     __m256 lo = _mm256_cvtph_ps(_mm256_castsi256_si128(h));
@@ -144,21 +155,15 @@ INLINE f32x16 vec_from_f16(__m256i h)
     memcpy((char *)&v + 32, &hi, 32);
     return v;
 }
-INLINE void vec_load_f16(const uint8_t *p, f32x16 *a, f32x16 *b)
+INLINE f32x16 vec_from_f16(const uint8_t *p)
 {
-    *a = vec_from_f16(_mm256_loadu_si256((const __m256i *)p));
-    *b = vec_from_f16(_mm256_loadu_si256((const __m256i *)(p + 32)));
+    return vec_from_halves(_mm256_loadu_si256((const __m256i *)p));
 }
 INLINE f32x16 vec_from_f8(const uint8_t *p)
 {
     __m256i w = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
     w = _mm256_and_si256(_mm256_slli_epi16(w, 7), _mm256_set1_epi16((short)0xbfff));
-    return vec_from_f16(w);
-}
-INLINE void vec_load_f8(const uint8_t *p, f32x16 *a, f32x16 *b)
-{
-    *a = vec_from_f8(p);
-    *b = vec_from_f8(p + 16);
+    return vec_from_halves(w);
 }
 #else
 /* The bits moved to where float32 has them; the product puts the exponent right, and makes
@@ -167,26 +172,19 @@ INLINE f32x16 vec_from_small(u32x16 sign, u32x16 rest, float scale)
 {
     return (f32x16)(sign | rest) * scale;
 }
-INLINE void vec_load_f16(const uint8_t *p, f32x16 *a, f32x16 *b)
+INLINE f32x16 vec_from_f16(const uint8_t *p)
 {
-    for (int half = 0; half < 2; half++) {
-        u32x16 bits;
-        for (int i = 0; i < 16; i++) {
-            uint16_t h;
-            memcpy(&h, p + half * 32 + i * 2, 2);
-            bits[i] = h;
-        }
-        *(half ? b : a) = vec_from_small((bits & 0x8000u) << 16, (bits & 0x7fffu) << 13, 0x1p112f);
-    }
+    u16x16 v;
+    memcpy(&v, p, sizeof v);
+    u32x16 bits = __builtin_convertvector(v, u32x16);
+    return vec_from_small((bits & 0x8000u) << 16, (bits & 0x7fffu) << 13, 0x1p112f);
 }
-INLINE void vec_load_f8(const uint8_t *p, f32x16 *a, f32x16 *b)
+INLINE f32x16 vec_from_f8(const uint8_t *p)
 {
-    for (int half = 0; half < 2; half++) {
-        u32x16 bits;
-        for (int i = 0; i < 16; i++)
-            bits[i] = p[half * 16 + i];
-        *(half ? b : a) = vec_from_small((bits & 0x80u) << 24, (bits & 0x7fu) << 20, 0x1p112f);
-    }
+    u8x16 v;
+    memcpy(&v, p, sizeof v);
+    u32x16 bits = __builtin_convertvector(v, u32x16);
+    return vec_from_small((bits & 0x80u) << 24, (bits & 0x7fu) << 20, 0x1p112f);
 }
 #endif
 

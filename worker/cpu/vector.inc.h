@@ -16,11 +16,11 @@ static void rms_norm(float *out, const float *x, const float *weight, int n, flo
         vec_store(out + i, vec_load(x + i) * scale * vec_load(weight + i));
 }
 
-static void swiglu(float *out, const float *pairs, int n)
+static void swiglu(float *out, const float *gate, const float *up, int n)
 {
     for (int i = 0; i < n; i += 16) {
-        f32x16 gate = vec_load(pairs + 2 * (size_t)i), up = vec_load(pairs + 2 * (size_t)i + 16);
-        vec_store(out + i, gate / (vec_exp(-gate) + 1.0f) * up);
+        f32x16 g = vec_load(gate + i);
+        vec_store(out + i, g / (vec_exp(-g) + 1.0f) * vec_load(up + i));
     }
 }
 

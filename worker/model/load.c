@@ -1,7 +1,5 @@
 /* From the tensors of a folder to the packed weights of a model: the parts that all families
  * share, layer by layer. */
-#include <unistd.h>
-
 #include "worker/model/load.h"
 
 /* parts: the names of gate, up and down behind `name`. */
@@ -19,12 +17,12 @@ static enum status load_mlp(const struct loader *l, const char *name, const char
     if (st == OK)
         st = load_same_type(l, &gate, &up);
     if (st == OK)
-        st = pack_begin(l->m->store, &out->gate_up, &gate, 2 * width, hidden, gate.block_cols,
-                        l->err);
-    for (int i = 0; st == OK && i < width; i += 16) {
-        st = pack_rows(&out->gate_up, 2 * i, &gate, i, 16, l->err);
-        if (st == OK)
-            st = pack_rows(&out->gate_up, 2 * i + 16, &up, i, 16, l->err);
+        st = pack_begin(l->packer, &out->gate, &gate, width, hidden, l->err);
+    if (st == OK)
+        st = pack_begin(l->packer, &out->up, &up, width, hidden, l->err);
+    if (st == OK) {
+        pack_rows(&out->gate, 0, &gate, 0, width);
+        pack_rows(&out->up, 0, &up, 0, width);
     }
     if (st == OK)
         st = load_plain(l, full[2], hidden, width, &out->down);
@@ -44,7 +42,7 @@ static enum status load_experts(const struct loader *l, struct layer *layer)
     const char *const parts[3] = {names->gate, names->up, names->down};
     char name[96];
     snprintf(name, sizeof name, "%s.weight", names->router);
-    enum status st = load_plain(l, name, c->experts, l->c->hidden, &layer->router);
+    enum status st = load_exact(l, name, c->experts, l->c->hidden, &layer->router);
     snprintf(name, sizeof name, "%s.e_score_correction_bias", names->router);
     if (st == OK && c->choice_bias)
         st = load_vector(l, name, c->experts, &layer->bias);
@@ -76,13 +74,13 @@ enum status load_layer(struct loader *l, int index, struct layer *layer)
     return st;
 }
 
-/* FP8 weights that even twice as wide stay in the caches are not bound by reading them: measured
- * on the demo model, one token at a time is 1.5 times as fast with 16 bits. */
-static bool worth_widening(const struct model *m)
+/* What the layer's MLPs read, where it is not floats. */
+static enum input_type mlp_input(const struct model *m, const struct layer *l)
 {
-    long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    size_t most = cache > 0 ? (size_t)cache / 4 * 3 : (size_t)12 << 20;
-    return 2 * safetensors_bytes(m->files, DTYPE_F8_E4M3) <= most;
+    enum input_type type = INPUT_F32;
+    for (int e = 0; type == INPUT_F32 && l->experts && e < m->config.moe.experts; e++)
+        type = model_input(m, &l->experts[e].gate);
+    return type == INPUT_F32 && l->dense.width ? model_input(m, &l->dense.gate) : type;
 }
 
 /* Some tools keep the number of these layers in config.json and leave their tensors out. */
@@ -93,32 +91,53 @@ static bool has_mtp_tensors(const struct model *m)
     return m->config.mtp_layers > 0 && safetensors_find(m->files, name);
 }
 
-enum status model_load_weights(struct model *m, struct error *err)
+static enum status load_all(struct loader *l)
 {
-    struct loader l = {
-        .m = m, .c = &m->config, .err = err, .widen = !m->options.narrow && worth_widening(m)};
-    const struct model_config *c = &m->config;
-    enum status st = load_find(&l, "model.embed_tokens.weight", c->vocab, c->hidden, &m->embedding);
+    struct model *m = l->m;
+    const struct model_config *c = l->c;
+    enum status st = load_find(l, "model.embed_tokens.weight", c->vocab, c->hidden, &m->embedding);
     if (st == OK && m->embedding->dtype == DTYPE_F8_E4M3)
-        st = error_set(err, INVALID, "%s: tensor %s: is FP8; an embedding must not be",
+        st = error_set(l->err, INVALID, "%s: tensor %s: is FP8; an embedding must not be",
                        m->embedding->file, m->embedding->name);
+    if (st == OK)
+        st = pack_check(l->packer, m->embedding, l->err);
     if (st == OK && !c->tied_embeddings) {
         m->tally.parameters += (int64_t)c->vocab * c->hidden;
         m->tally.bytes_of[m->embedding->dtype] += (int64_t)m->embedding->bytes;
     }
     if (st == OK)
-        st = load_plain(&l, c->tied_embeddings ? "model.embed_tokens.weight" : "lm_head.weight",
+        st = load_plain(l, c->tied_embeddings ? "model.embed_tokens.weight" : "lm_head.weight",
                         c->vocab, c->hidden, &m->head);
     if (st == OK)
-        st = load_vector(&l, "model.norm.weight", c->hidden, &m->norm);
+        st = load_vector(l, "model.norm.weight", c->hidden, &m->norm);
     m->layers = st == OK ? store_alloc(m->store, (size_t)c->layers * sizeof *m->layers) : NULL;
     if (st == OK && !m->layers)
-        st = error_set(err, NOMEM, "out of memory for weights");
+        st = error_set(l->err, NOMEM, "out of memory for weights");
     for (int i = 0; st == OK && i < c->layers; i++)
-        st = load_layer(&l, i, &m->layers[i]);
+        st = load_layer(l, i, &m->layers[i]);
     if (st == OK && m->options.mtp && has_mtp_tensors(m))
-        st = load_mtp(&l);
+        st = load_mtp(l);
+    return st;
+}
+
+enum status model_load_weights(struct model *m, struct error *err)
+{
+    static const enum weight_type types[] = {
+        [MODEL_AS_STORED] = WEIGHT_F32, [MODEL_INT8] = WEIGHT_INT8, [MODEL_INT4] = WEIGHT_INT4};
+    struct loader l = {.m = m, .c = &m->config, .err = err};
+    l.packer = packer_new(m->store, m->files);
+    if (!l.packer)
+        return error_set(err, NOMEM, "out of memory for weights");
+    enum status st = load_all(&l);
     if (st == OK)
+        st = pack_finish(l.packer, m->pool, types[m->options.weights], err);
+    m->widest = pack_widest(l.packer);
+    packer_free(l.packer);
+    for (int i = 0; st == OK && i < m->config.layers; i++)
+        m->layers[i].mlp_input = mlp_input(m, &m->layers[i]);
+    if (st == OK && m->mtp)
+        m->mtp->layer.mlp_input = mlp_input(m, &m->mtp->layer);
+    if (st == OK && m->options.weights != MODEL_AS_STORED)
         safetensors_release_pages(m->files);
     return st;
 }

@@ -12,7 +12,7 @@ struct loader {
     struct model *m;
     const struct model_config *c;
     struct error *err;
-    bool widen;      /* FP8 weights */
+    struct packer *packer;
     char prefix[64]; /* of the names asked for */
 };
 
@@ -24,6 +24,9 @@ enum status load_weight(const struct loader *l, const char *name, int rows, int 
                         struct source *out);
 /* The same as a matrix of its own. */
 enum status load_plain(const struct loader *l, const char *name, int rows, int cols,
+                       struct matrix *out);
+/* One that is never quantised, nor its input ever rounded. */
+enum status load_exact(const struct loader *l, const char *name, int rows, int cols,
                        struct matrix *out);
 /* n values as floats, padded with zeros to a multiple of 16. */
 enum status load_vector(const struct loader *l, const char *name, int n, const float **out);

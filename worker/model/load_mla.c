@@ -13,12 +13,11 @@ static enum status load_down(const struct loader *l, struct mla *a)
             st = load_same_type(l, &q, &kv);
     }
     if (st == OK)
-        st = pack_begin(l->m->store, &a->down, &kv, c->q_rank + rows, l->c->hidden, kv.block_cols,
-                        l->err);
+        st = pack_begin(l->packer, &a->down, &kv, c->q_rank + rows, l->c->hidden, l->err);
     if (st == OK && c->q_rank)
-        st = pack_rows(&a->down, 0, &q, 0, c->q_rank, l->err);
+        pack_rows(&a->down, 0, &q, 0, c->q_rank);
     if (st == OK)
-        st = pack_rows(&a->down, c->q_rank, &kv, 0, rows, l->err);
+        pack_rows(&a->down, c->q_rank, &kv, 0, rows);
     return st;
 }
 
@@ -32,15 +31,10 @@ static enum status load_query(const struct loader *l, struct mla *a)
         load_weight(l, c->q_rank ? "self_attn.q_b_proj.weight" : "self_attn.q_proj.weight",
                     heads * dims, cols, &q);
     if (st == OK)
-        st = pack_begin(l->m->store, &a->query, &q, heads * padded, cols, q.block_cols, l->err);
+        st = pack_begin(l->packer, &a->query, &q, heads * padded, cols, l->err);
     for (int h = 0; st == OK && h < heads; h++)
-        st = pack_rows(&a->query, h * padded, &q, h * dims, dims, l->err);
+        pack_rows(&a->query, h * padded, &q, h * dims, dims);
     return st;
-}
-
-static int common_divisor(int a, int b)
-{
-    return b ? common_divisor(b, a % b) : a;
 }
 
 /* kv_b holds, per head, the key's rows, then the value's. */
@@ -55,16 +49,11 @@ static enum status load_key_value(const struct loader *l, struct mla *a)
         return error_set(l->err, NOMEM, "out of memory for weights");
     enum status st = load_weight(l, "self_attn.kv_b_proj.weight", heads * dims, c->kv_rank, &kv);
     for (int h = 0; st == OK && h < heads; h++) {
-        /* Transposed, the scales change where a block of rows ends, which may be within a head. */
-        int segment = common_divisor(kv.block_rows, dims);
-        st = pack_begin(l->m->store, &a->key[h], &kv, c->kv_rank, c->nope_dims, segment, l->err);
+        st = pack_transposed(l->packer, &a->key[h], &kv, h * dims, c->nope_dims, l->err);
         if (st == OK)
-            st = pack_transposed(&a->key[h], &kv, h * dims, c->nope_dims, l->err);
+            st = pack_begin(l->packer, &a->value[h], &kv, c->value_dims, c->kv_rank, l->err);
         if (st == OK)
-            st = pack_begin(l->m->store, &a->value[h], &kv, c->value_dims, c->kv_rank,
-                            kv.block_cols, l->err);
-        if (st == OK)
-            st = pack_rows(&a->value[h], 0, &kv, h * dims + c->nope_dims, c->value_dims, l->err);
+            pack_rows(&a->value[h], 0, &kv, h * dims + c->nope_dims, c->value_dims);
     }
     return st;
 }

@@ -11,6 +11,12 @@ static enum status missing(const struct loader *l, const char *name)
                      name);
 }
 
+static enum status not_finite(const struct loader *l, const struct tensor *t)
+{
+    return error_set(l->err, INVALID, "%s: tensor %s: holds a NaN or an infinity", t->file,
+                     t->name);
+}
+
 static enum status check_shape(const struct loader *l, const struct tensor *t, int rows, int cols)
 {
     int dims = cols ? 2 : 1;
@@ -62,8 +68,7 @@ static enum status find_scales(const struct loader *l, struct source *s)
         float scale;
         memcpy(&scale, t->data + i, 4);
         if (!isfinite(scale))
-            return error_set(l->err, INVALID, "%s: tensor %s: holds a NaN or an infinity", t->file,
-                             t->name);
+            return not_finite(l, t);
     }
     s->scale = t;
     s->block_rows = l->c->block_rows;
@@ -84,7 +89,7 @@ static void count(const struct loader *l, const struct tensor *t)
 enum status load_weight(const struct loader *l, const char *name, int rows, int cols,
                         struct source *out)
 {
-    struct source s = {.widen = l->widen};
+    struct source s = {0};
     enum status st = load_find(l, name, rows, cols, &s.weight);
     if (st == OK && s.weight->dtype == DTYPE_F8_E4M3)
         st = find_scales(l, &s);
@@ -119,19 +124,35 @@ enum status load_vector(const struct loader *l, const char *name, int n, const f
     if (!values)
         return error_set(l->err, NOMEM, "out of memory for weights");
     pack_floats(values, t);
+    for (int i = 0; i < n; i++)
+        if (!isfinite(values[i]))
+            return not_finite(l, t);
     count(l, t);
     *out = values;
     return OK;
 }
 
-enum status load_plain(const struct loader *l, const char *name, int rows, int cols,
-                       struct matrix *out)
+static enum status load_whole(const struct loader *l, const char *name, int rows, int cols,
+                              bool exact, struct matrix *out)
 {
     struct source s;
     enum status st = load_weight(l, name, rows, cols, &s);
+    s.exact = exact;
     if (st == OK)
-        st = pack_begin(l->m->store, out, &s, rows, cols, s.block_cols, l->err);
+        st = pack_begin(l->packer, out, &s, rows, cols, l->err);
     if (st == OK)
-        st = pack_rows(out, 0, &s, 0, rows, l->err);
+        pack_rows(out, 0, &s, 0, rows);
     return st;
+}
+
+enum status load_plain(const struct loader *l, const char *name, int rows, int cols,
+                       struct matrix *out)
+{
+    return load_whole(l, name, rows, cols, false, out);
+}
+
+enum status load_exact(const struct loader *l, const char *name, int rows, int cols,
+                       struct matrix *out)
+{
+    return load_whole(l, name, rows, cols, true, out);
 }

@@ -29,7 +29,7 @@ static void write_cache(const struct pass *p, const struct layer *l, int index, 
 
 /* A query in the cache's terms, from its head's own: scaled, rotated, folded. */
 static void fold_query(const struct pass *p, const struct layer *l, int head, int first, int count,
-                       const float *query)
+                       struct member_scratch *own)
 {
     const struct model *m = p->m;
     const struct mla_config *c = &m->config.mla;
@@ -37,8 +37,14 @@ static void fold_query(const struct pass *p, const struct layer *l, int head, in
     size_t row_stride = (size_t)m->config.heads * (size_t)m->cache_floats;
     float *out =
         m->scratch.queries + (size_t)first * row_stride + (size_t)head * (size_t)m->cache_floats;
-    struct input in = {.data = query, .stride = query_stride};
-    m->kernels->matmul(&l->mla.key[head], 0, l->mla.key[head].panels, &in, count, out, row_stride);
+    const float *query = own->tile;
+    pass_panels(m, own,
+                &(struct product){.w = &l->mla.key[head],
+                                  .end = l->mla.key[head].panels,
+                                  .in = {.data = query, .stride = query_stride},
+                                  .count = count,
+                                  .out = out,
+                                  .out_stride = row_stride});
     for (int i = 0; i < count; i++) {
         float *rope = out + (size_t)i * row_stride + c->kv_rank;
         memcpy(rope, query + (size_t)i * query_stride + c->nope_dims,
@@ -63,15 +69,22 @@ static void make_queries(const struct pass *p, const struct layer *l, int head, 
         in = (struct input){.data = own->normed, .stride = (size_t)c->q_rank};
     }
     size_t stride = (size_t)m->query_panels * 16;
-    m->kernels->matmul(&l->mla.query, head * m->query_panels, (head + 1) * m->query_panels, &in,
-                       count, own->tile, stride);
+    pass_panels(m, own,
+                &(struct product){.w = &l->mla.query,
+                                  .begin = head * m->query_panels,
+                                  .end = (head + 1) * m->query_panels,
+                                  .in = in,
+                                  .count = count,
+                                  .out = own->tile,
+                                  .out_stride = stride});
     for (size_t i = 0; i < (size_t)count * stride; i++)
         own->tile[i] *= (float)c->softmax_scale;
-    fold_query(p, l, head, first, count, own->tile);
+    fold_query(p, l, head, first, count, own);
 }
 
 /* The sums of latents of one head become its values. */
-static void unfold(const struct pass *p, const struct layer *l, int head, int first, int count)
+static void unfold(const struct pass *p, const struct layer *l, int head, int first, int count,
+                   const struct member_scratch *own)
 {
     const struct model *m = p->m;
     const struct mla_config *c = &m->config.mla;
@@ -80,10 +93,15 @@ static void unfold(const struct pass *p, const struct layer *l, int head, int fi
     struct input in = {.data = m->scratch.latents + (size_t)first * latents +
                                (size_t)head * (size_t)c->kv_rank,
                        .stride = latents};
-    m->kernels->matmul(&l->mla.value[head], 0, l->mla.value[head].panels, &in, count,
-                       m->scratch.attended + (size_t)first * stride +
-                           (size_t)head * (size_t)c->value_dims,
-                       stride);
+    const struct matrix *w = &l->mla.value[head];
+    pass_panels(m, own,
+                &(struct product){.w = w,
+                                  .end = w->panels,
+                                  .in = in,
+                                  .count = count,
+                                  .out = m->scratch.attended + (size_t)first * stride +
+                                         (size_t)head * (size_t)c->value_dims,
+                                  .out_stride = stride});
 }
 
 static void query_phase(const struct pass *p, const struct layer *l, int index, int member)
@@ -123,8 +141,8 @@ static void attention_phase(const struct pass *p, const struct layer *l, int ind
     int tiles = (p->count + ROW_TILE - 1) / ROW_TILE;
     for (int i = pass_first(p, member); i < tiles * m->config.heads; i = pass_next(p, i)) {
         int first = i / m->config.heads * ROW_TILE;
-        unfold(p, l, i % m->config.heads, first,
-               p->count - first < ROW_TILE ? p->count - first : ROW_TILE);
+        int count = p->count - first < ROW_TILE ? p->count - first : ROW_TILE;
+        unfold(p, l, i % m->config.heads, first, count, &m->scratch.members[member]);
     }
     pool_barrier(m->pool);
 }

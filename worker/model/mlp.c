@@ -22,10 +22,15 @@ static void route_rows(const struct pass *p, const struct layer *l, int index, i
     const struct scratch *s = &m->scratch;
     int begin, end;
     pass_share(p, p->count, member, &begin, &end);
-    struct input in = {.data = s->normed + (size_t)begin * (size_t)m->config.hidden,
-                       .stride = (size_t)m->config.hidden};
-    m->kernels->matmul(&l->router, 0, l->router.panels, &in, end - begin,
-                       s->router_logits + (size_t)begin * (size_t)c->experts, (size_t)c->experts);
+    size_t hidden = (size_t)m->config.hidden, experts_stride = (size_t)c->experts;
+    struct input in = {.data = s->normed + (size_t)begin * hidden, .stride = hidden};
+    pass_panels(m, &s->members[member],
+                &(struct product){.w = &l->router,
+                                  .end = l->router.panels,
+                                  .in = in,
+                                  .count = end - begin,
+                                  .out = s->router_logits + (size_t)begin * experts_stride,
+                                  .out_stride = experts_stride});
     for (int i = begin; i < end; i++) {
         int *experts = s->experts + (size_t)i * (size_t)c->chosen;
         float *weights = s->weights + (size_t)i * (size_t)c->chosen;
@@ -79,50 +84,101 @@ static void make_groups(const struct pass *p, const struct layer *l,
     }
 }
 
-/* Panel pairs [begin, end) of a group's gate and up, into the active rows. */
+/* The member's own rows of `normed`, as the layer's MLPs want them. */
+static void convert_normed(const struct pass *p, const struct layer *l, int member)
+{
+    const struct model *m = p->m;
+    int begin, end, hidden = m->config.hidden;
+    if (l->mlp_input == INPUT_F32)
+        return;
+    size_t stride = kernels_input_bytes(l->mlp_input, hidden);
+    pass_share(p, p->count, member, &begin, &end);
+    for (int i = begin; i < end; i++)
+        m->kernels->convert(l->mlp_input, m->scratch.normed + (size_t)i * (size_t)hidden, 0, hidden,
+                            hidden, (uint8_t *)m->scratch.mlp_input + (size_t)i * stride);
+}
+
+static struct input group_input(const struct model *m, const struct group *g, int first)
+{
+    size_t hidden = (size_t)m->config.hidden;
+    struct input in = {.data = m->scratch.normed, .stride = hidden};
+    in.type = model_input(m, &g->mlp->gate);
+    if (in.type != INPUT_F32) {
+        in.data = m->scratch.mlp_input;
+        in.stride = kernels_input_bytes(in.type, m->config.hidden) / sizeof(float);
+    }
+    if (g->rows)
+        in.index = g->rows + first;
+    else
+        in.data = (const float *)in.data + (size_t)first * in.stride;
+    return in;
+}
+
+/* The activation of rows of a tile, into the group's active rows from a column on. */
+static void store_active(const struct model *m, const struct group *g, int first, int count,
+                         int col, int n, float *tile)
+{
+    enum input_type type = model_input(m, &g->mlp->down);
+    size_t stride = 2 * TILE_PANELS * 16;
+    for (int i = 0; i < count; i++) {
+        float *gate = tile + (size_t)i * stride;
+        float *row =
+            (float *)m->scratch.active + (g->slot + (size_t)(first + i)) * (size_t)m->active_stride;
+        m->kernels->swiglu(gate, gate, gate + TILE_PANELS * 16, n);
+        m->kernels->convert(type, gate, col, n, g->mlp->width, row);
+    }
+}
+
+/* Panels [begin, end) of a group's gate and up, into the active rows. */
 static void activate(const struct pass *p, const struct group *g, int begin, int end,
                      struct member_scratch *own)
 {
     const struct model *m = p->m;
-    size_t stride = TILE_PANELS * 16;
-    for (int pair = begin; pair < end; pair += TILE_PANELS / 2) {
-        int pairs = end - pair < TILE_PANELS / 2 ? end - pair : TILE_PANELS / 2;
+    for (int panel = begin; panel < end; panel += TILE_PANELS) {
+        int panels = end - panel < TILE_PANELS ? end - panel : TILE_PANELS;
         for (int first = 0; first < g->count; first += ROW_TILE) {
-            int count = g->count - first < ROW_TILE ? g->count - first : ROW_TILE;
-            struct input in = {.data = m->scratch.normed, .stride = (size_t)m->config.hidden};
-            if (g->rows)
-                in.index = g->rows + first;
-            else
-                in.data += (size_t)first * in.stride;
-            m->kernels->matmul(&g->mlp->gate_up, 2 * pair, 2 * (pair + pairs), &in, count,
-                               own->tile, stride);
-            for (int i = 0; i < count; i++)
-                m->kernels->swiglu(m->scratch.active +
-                                       (g->slot + (size_t)(first + i)) * (size_t)m->active_stride +
-                                       (size_t)pair * 16,
-                                   own->tile + (size_t)i * stride, pairs * 16);
+            struct product gate = {.w = &g->mlp->gate, .begin = panel, .end = panel + panels};
+            gate.count = g->count - first < ROW_TILE ? g->count - first : ROW_TILE;
+            gate.in = group_input(m, g, first);
+            gate.out = own->tile;
+            gate.out_stride = 2 * TILE_PANELS * 16;
+            struct product up = gate;
+            up.w = &g->mlp->up;
+            up.out += TILE_PANELS * 16;
+            m->kernels->matmul(&gate);
+            m->kernels->matmul(&up);
+            store_active(m, g, first, gate.count, panel * 16, panels * 16, own->tile);
         }
     }
 }
 
-/* The units are panel pairs, group after group, each as heavy as its group has rows. */
+/* Panels that are computed together: a whole block of what may be quantised. */
+static int unit_panels(const struct mlp *mlp)
+{
+    return mlp->width % QUANT_BLOCK ? 1 : QUANT_BLOCK / 16;
+}
+
+/* The units are of a few panels, group after group, each as heavy as its group has rows. */
 static void gate_up_phase(const struct pass *p, const struct groups *g, int member)
 {
     int64_t work = 0;
     for (int i = 0; i < g->count; i++)
-        work += (int64_t)g->items[i].mlp->width / 16 * g->items[i].count;
+        work += (int64_t)g->items[i].mlp->width * g->items[i].count;
     int threads = pool_members(p->m->pool), tasks = p->count < 8 ? threads : 8 * threads;
     for (int t = pass_first(p, member); t < tasks; t = pass_next(p, t)) {
         int64_t from = work * t / tasks, to = work * (t + 1) / tasks, at = 0;
         for (int i = 0; i < g->count && at < to; i++) {
-            int64_t rows = g->items[i].count, pairs = g->items[i].mlp->width / 16;
-            int64_t begin = from > at ? (from - at + rows - 1) / rows : 0;
-            int64_t end = (to - at + rows - 1) / rows;
-            if (end > pairs)
-                end = pairs;
+            int unit = unit_panels(g->items[i].mlp);
+            int64_t weight = (int64_t)g->items[i].count * unit * 16;
+            int64_t units = g->items[i].mlp->width / 16 / unit;
+            int64_t begin = from > at ? (from - at + weight - 1) / weight : 0;
+            int64_t end = (to - at + weight - 1) / weight;
+            if (end > units)
+                end = units;
             if (begin < end)
-                activate(p, &g->items[i], (int)begin, (int)end, &p->m->scratch.members[member]);
-            at += rows * pairs;
+                activate(p, &g->items[i], (int)begin * unit, (int)end * unit,
+                         &p->m->scratch.members[member]);
+            at += weight * units;
         }
     }
     pool_barrier(p->m->pool);
@@ -134,18 +190,21 @@ static void down_panels(const struct pass *p, const struct groups *g, int begin,
 {
     const struct model *m = p->m;
     int width = (end - begin) * 16;
+    size_t hidden = (size_t)m->config.hidden;
     for (int j = 0; j < g->count; j++) {
         const struct group *item = &g->items[j];
+        struct product down = {.w = &item->mlp->down, .begin = begin, .end = end, .out = own->tile};
+        down.out_stride = (size_t)width;
+        down.in.type = model_input(m, down.w);
+        down.in.stride = (size_t)m->active_stride;
         for (int first = 0; first < item->count; first += ROW_TILE) {
-            int count = item->count - first < ROW_TILE ? item->count - first : ROW_TILE;
-            struct input in = {.data = m->scratch.active +
-                                       (item->slot + (size_t)first) * (size_t)m->active_stride,
-                               .stride = (size_t)m->active_stride};
-            m->kernels->matmul(&item->mlp->down, begin, end, &in, count, own->tile, (size_t)width);
-            for (int i = 0; i < count; i++) {
+            down.count = item->count - first < ROW_TILE ? item->count - first : ROW_TILE;
+            down.in.data =
+                (float *)m->scratch.active + (item->slot + (size_t)first) * down.in.stride;
+            m->kernels->matmul(&down);
+            for (int i = 0; i < down.count; i++) {
                 int row = item->rows ? item->rows[first + i] : first + i;
-                m->kernels->add_scaled(m->scratch.x + (size_t)row * (size_t)m->config.hidden +
-                                           (size_t)begin * 16,
+                m->kernels->add_scaled(m->scratch.x + (size_t)row * hidden + (size_t)begin * 16,
                                        own->tile + (size_t)i * (size_t)width,
                                        item->weights ? item->weights[first + i] : 1.0f, width);
             }
@@ -173,6 +232,7 @@ void mlp_run(struct pass *p, const struct layer *l, int index, int member)
     pass_norm(p, member, l->mlp_norm);
     if (l->experts)
         route_rows(p, l, index, member);
+    convert_normed(p, l, member);
     pool_barrier(p->m->pool);
     make_groups(p, l, own, &g);
     gate_up_phase(p, &g, member);

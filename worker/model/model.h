@@ -16,12 +16,19 @@
 
 struct model;
 
+enum model_weights {
+    MODEL_AS_STORED, /* read from the files' mappings, which workers of one machine share */
+    MODEL_INT8,      /* quantised at load, a scale per 32 */
+    MODEL_INT4,
+};
+
 struct model_options {
     int threads;          /* 0: the number of processors */
     const char *kernels;  /* "avx512", "avx2", "portable"; NULL: the best that this machine has */
     enum kv_type kv_type; /* of the caches that model_kv_shape describes */
-    bool narrow;          /* FP8 weights stay 8 bits wide, even where 16 would be faster */
-    bool mtp;             /* load the layer for multi-token prediction, if the model has one */
+    enum model_weights weights;
+    bool rounded; /* inputs may be rounded to the precision of bfloat16 weights, for speed */
+    bool mtp;     /* load the layer for multi-token prediction, if the model has one */
     /* For tests: told the experts chosen for a row of the batch in a layer. Threads > 1 call it
      * at the same time. */
     void (*routed)(void *arg, int layer, int row, const int *experts, const float *weights,

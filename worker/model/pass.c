@@ -4,8 +4,6 @@
 
 #include "base/clock.h"
 
-/* From this many rows per member on, rows are shared out instead of panels of weights. */
-enum { SHARE_ROWS_FROM = 16 };
 /* Below this many rows the tasks of a phase are shared out in turns, without tickets. */
 enum { TICKETS_FROM = 8 };
 
@@ -30,24 +28,68 @@ int pass_next(const struct pass *p, int i)
     return p->count < TICKETS_FROM ? i + pool_members(p->m->pool) : pool_ticket(p->m->pool);
 }
 
+enum input_type model_input(const struct model *m, const struct matrix *w)
+{
+    return kernels_input(m->kernels, w, m->options.rounded);
+}
+
+/* Rows [begin, end) of floats, in another type. */
+static void convert_rows(const struct model *m, const struct input *in, int begin, int end,
+                         int cols, const struct input *to)
+{
+    for (int i = begin; i < end; i++) {
+        size_t from = (size_t)(in->index ? in->index[i] : i);
+        m->kernels->convert(to->type, (const float *)in->data + from * in->stride, 0, cols, cols,
+                            (float *)to->data + (size_t)i * to->stride);
+    }
+}
+
+void pass_panels(const struct model *m, const struct member_scratch *own, const struct product *p)
+{
+    struct product part = *p;
+    enum input_type type = model_input(m, p->w);
+    if (type == INPUT_F32) {
+        m->kernels->matmul(p);
+        return;
+    }
+    for (int i = 0; i < p->count; i += ROW_TILE) {
+        part.count = p->count - i < ROW_TILE ? p->count - i : ROW_TILE;
+        part.out = p->out + (size_t)i * p->out_stride;
+        part.in = (struct input){.data = own->converted, .type = type};
+        part.in.stride = kernels_input_bytes(type, p->w->cols) / sizeof(float);
+        struct input rows = p->in;
+        if (rows.index)
+            rows.index += i;
+        else
+            rows.data = (const float *)rows.data + (size_t)i * rows.stride;
+        convert_rows(m, &rows, 0, part.count, p->w->cols, &part.in);
+        m->kernels->matmul(&part);
+    }
+}
+
 void pass_matmul(const struct pass *p, int member, const struct matrix *w, const struct input *in,
                  int count, float *out, size_t out_stride)
 {
-    const struct kernels *k = p->m->kernels;
-    int threads = pool_members(p->m->pool), begin, end;
-    if (count >= SHARE_ROWS_FROM * threads) {
-        cut(count, threads, member, &begin, &end);
-        struct input mine = *in;
-        if (in->index)
-            mine.index += begin;
-        else
-            mine.data += (size_t)begin * in->stride;
-        k->matmul(w, 0, w->panels, &mine, end - begin, out + (size_t)begin * out_stride,
-                  out_stride);
-    } else {
-        cut(w->panels, threads, member, &begin, &end);
-        k->matmul(w, begin, end, in, count, out + (size_t)begin * 16, out_stride);
+    const struct model *m = p->m;
+    int threads = pool_members(m->pool);
+    struct product mine = {.w = w, .in = *in, .count = count, .out_stride = out_stride};
+    enum input_type type = model_input(m, w);
+    cut(w->panels, threads, member, &mine.begin, &mine.end);
+    mine.out = out + (size_t)mine.begin * 16;
+    if (count <= ROW_TILE || type == INPUT_F32) {
+        pass_panels(m, &m->scratch.members[member], &mine);
+        return;
     }
+    /* Many rows are converted once, by all together: behind those who still read the last. */
+    struct input to = {.data = m->scratch.converted, .type = type};
+    to.stride = kernels_input_bytes(type, w->cols) / sizeof(float);
+    int begin, end;
+    cut(count, threads, member, &begin, &end);
+    pool_barrier(m->pool);
+    convert_rows(m, in, begin, end, w->cols, &to);
+    pool_barrier(m->pool);
+    mine.in = to;
+    m->kernels->matmul(&mine);
 }
 
 void pass_norm(const struct pass *p, int member, const float *weight)
@@ -123,7 +165,9 @@ void pass_finish(struct pass *p, const float *norm, int member)
     if (!p->logit_count)
         return;
     pool_barrier(m->pool);
-    struct input in = {m->scratch.normed, (size_t)m->config.hidden, m->scratch.logit_rows};
+    struct input in = {.data = m->scratch.normed,
+                       .stride = (size_t)m->config.hidden,
+                       .index = m->scratch.logit_rows};
     pass_matmul(p, member, &m->head, &in, p->logit_count, p->logits, (size_t)m->config.vocab);
 }
 
@@ -184,10 +228,11 @@ static void carve_member(struct carving *c, const struct model *m, struct member
 {
     const struct model_config *f = &m->config;
     size_t experts = (size_t)f->moe.experts, query = (size_t)m->query_panels * 16;
-    size_t tile = TILE_PANELS * 16, row = (size_t)m->cache_floats;
+    size_t tile = 2 * TILE_PANELS * 16, row = (size_t)m->cache_floats;
     tile = query > tile ? query : tile;
     own->normed = floats(c, ROW_TILE, (size_t)f->mla.q_rank);
     own->tile = floats(c, 1, ROW_TILE * tile > row ? ROW_TILE * tile : row);
+    own->converted = floats(c, ROW_TILE, (size_t)m->widest + 16);
     own->attention = floats(c, 1, attention_scratch(m));
     own->group_rows = carve(c, rows * (size_t)f->moe.chosen, sizeof *own->group_rows);
     own->group_weights = floats(c, rows, (size_t)f->moe.chosen);
@@ -210,6 +255,8 @@ static void carve_all(struct carving *c, const struct model *m, struct scratch *
     }
     s->attended = floats(c, rows, (size_t)m->attended_floats);
     s->active = floats(c, rows * (chosen + 1), (size_t)m->active_stride);
+    s->mlp_input = floats(c, rows, (size_t)f->hidden);
+    s->converted = floats(c, rows, (size_t)m->widest);
     s->angles = floats(c, rows, (size_t)f->rope.dims);
     if (m->mtp)
         s->pairs = floats(c, rows, 2 * (size_t)f->hidden);

@@ -26,7 +26,8 @@ struct group {
 /* What one member works with alone. */
 struct member_scratch {
     float *normed;        /* [ROW_TILE][q_rank] */
-    float *tile;          /* [ROW_TILE][TILE_PANELS x 16], a head's query, or a row of the cache */
+    float *tile;          /* [ROW_TILE][2][TILE_PANELS x 16], a head's query, a row of the cache */
+    void *converted;      /* [ROW_TILE][widest]: input in the type that the weights want */
     float *attention;     /* attention_scratch(..) */
     int32_t *group_rows;  /* [rows x chosen]: rows by expert */
     float *group_weights; /* their weights */
@@ -34,7 +35,7 @@ struct member_scratch {
     struct group *groups; /* [experts + 1] */
 };
 
-enum { ROW_TILE = 32, TILE_PANELS = 8 };
+enum { ROW_TILE = 48, TILE_PANELS = 8 };
 
 struct scratch { /* of one batch; [row] first */
     int rows;    /* how many there is room for */
@@ -42,8 +43,11 @@ struct scratch { /* of one batch; [row] first */
     float *projected; /* MLA: the compressed ones; GQA: queries, keys, values */
     float *queries;   /* MLA: folded; [heads][cache_floats] */
     float *latents;   /* MLA: of the attended positions; [heads][kv_rank] */
-    float *attended, *active, *angles;
-    float *pairs; /* MTP: token and hidden state, normalised; [2 x hidden] */
+    float *attended, *angles;
+    float *pairs;    /* MTP: token and hidden state, normalised; [2 x hidden] */
+    void *active;    /* [rows x (chosen + 1)][active_stride]: as the MLPs' last products want it */
+    void *mlp_input; /* [rows][hidden]: normed, in the layer's type mlp_input */
+    void *converted; /* [rows][widest]: the input of one product, in the type it wants */
     float *router_logits, *weights;
     int *experts;
     int32_t *logit_rows;
@@ -80,6 +84,7 @@ struct model {
     int projected_floats; /* a row of scratch.projected */
     int attended_floats;  /* a row of scratch.attended */
     int active_stride;    /* the widest MLP */
+    int widest;           /* the most columns of a matrix */
     double work_per_row;  /* multiply-adds */
 };
 
@@ -120,7 +125,10 @@ void gqa_run(struct pass *p, const struct layer *l, int index, int member);
 void mlp_run(struct pass *p, const struct layer *l, int index, int member);
 /* The rows [begin, end) that are the member's. */
 void pass_share(const struct pass *p, int n, int member, int *begin, int *end);
-/* w times the input, shared out among the members by rows or by panels. No barrier. */
+enum input_type model_input(const struct model *m, const struct matrix *w);
+/* A product with an input of floats, which is converted to what the weights want. One member. */
+void pass_panels(const struct model *m, const struct member_scratch *own, const struct product *p);
+/* w times the input of floats, the panels shared out among the members. No barrier behind it. */
 void pass_matmul(const struct pass *p, int member, const struct matrix *w, const struct input *in,
                  int count, float *out, size_t out_stride);
 /* The end of attention: w times scratch.attended and the bias (NULL: none) onto x. */

@@ -232,10 +232,12 @@ static enum status map_file(const char *path, const uint8_t **data, size_t *byte
     else if (!S_ISREG(info.st_mode) || info.st_size <= 0)
         st = error_set(err, INVALID, "%s: not a file with bytes in it", path);
     if (st == OK) {
-        void *at = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        void *at = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
         if (at == MAP_FAILED) {
             st = error_errno(err, errno, "%s", path);
         } else {
+            /* All of it is wanted soon, from the front. */
+            madvise(at, (size_t)info.st_size, MADV_WILLNEED);
             *data = at;
             *bytes = (size_t)info.st_size;
         }
@@ -443,4 +445,12 @@ void safetensors_release_pages(const struct safetensors *s)
 {
     for (int i = 0; i < s->map_count; i++)
         madvise((void *)s->maps[i].data, s->maps[i].bytes, MADV_DONTNEED);
+}
+
+const struct tensor *safetensors_holding(const struct safetensors *s, const uint8_t *at)
+{
+    for (size_t i = 0; i < s->count; i++)
+        if (at >= s->tensors[i].data && at < s->tensors[i].data + s->tensors[i].bytes)
+            return &s->tensors[i];
+    return NULL;
 }

@@ -40,6 +40,8 @@ enum status safetensors_parse(const char *path, const uint8_t *image, size_t byt
                               struct safetensors **out, struct error *err);
 void safetensors_free(struct safetensors *s); /* NULL is fine; unmaps */
 const struct tensor *safetensors_find(const struct safetensors *s, const char *name);
+/* The tensor that the address lies in; NULL: none. */
+const struct tensor *safetensors_holding(const struct safetensors *s, const uint8_t *at);
 /* The file, or for shards their index: where a tensor that is not there should have been. */
 const char *safetensors_describe(const struct safetensors *s);
 /* Tells the system that the mapped pages will not be read again soon. */

@@ -7,9 +7,8 @@
 #include "worker/cpu/pack.h"
 
 struct mlp {
-    int width;             /* 0: absent */
-    struct matrix gate_up; /* 16 rows of gate, the same 16 of up, the next 16 of gate, ... */
-    struct matrix down;
+    int width; /* 0: absent */
+    struct matrix gate, up, down;
 };
 
 struct mla {
@@ -31,10 +30,11 @@ struct layer {
     const float *attention_norm, *mlp_norm;
     struct mla mla; /* one of the two, as config.attention says */
     struct gqa gqa;
-    struct mlp dense;     /* the layer's own, or the shared experts */
-    struct mlp *experts;  /* NULL: a layer without experts */
-    struct matrix router; /* [experts][hidden] */
-    const float *bias;    /* of the choice; NULL: none */
+    struct mlp dense;          /* the layer's own, or the shared experts */
+    struct mlp *experts;       /* NULL: a layer without experts */
+    struct matrix router;      /* [experts][hidden] */
+    const float *bias;         /* of the choice; NULL: none */
+    enum input_type mlp_input; /* of those MLPs that do not read floats */
 };
 
 /* The layer that predicts one token further. */

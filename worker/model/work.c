@@ -6,19 +6,18 @@
 
 void work_add_matrix(struct model_work *work, const struct matrix *w, double times, double reads)
 {
-    if (!w->data)
+    if (!w->panels)
         return;
-    double scales = w->scales ? (double)w->panels * w->segments * 64 : 0;
-    work->bytes_per_step += ((double)w->panels * (double)w->panel_bytes + scales) * reads;
+    work->bytes_per_step += matrix_bytes(w) * reads;
     work->multiply_adds_per_row += (double)w->rows * w->cols * times;
 }
 
 void work_add_layer(struct model_work *work, const struct model *m, const struct layer *l, int rows)
 {
     const struct moe_config *c = &m->config.moe;
-    const struct matrix *each[] = {&l->mla.down,      &l->mla.query, &l->mla.out, &l->gqa.query,
-                                   &l->gqa.key,       &l->gqa.value, &l->gqa.out, &l->router,
-                                   &l->dense.gate_up, &l->dense.down};
+    const struct matrix *each[] = {&l->mla.down,   &l->mla.query, &l->mla.out,   &l->gqa.query,
+                                   &l->gqa.key,    &l->gqa.value, &l->gqa.out,   &l->router,
+                                   &l->dense.gate, &l->dense.up,  &l->dense.down};
     for (size_t j = 0; j < sizeof each / sizeof *each; j++)
         work_add_matrix(work, each[j], 1, 1);
     if (m->config.attention == ATTENTION_LATENT) {
@@ -28,7 +27,8 @@ void work_add_layer(struct model_work *work, const struct model *m, const struct
     if (!l->experts)
         return;
     double touched = c->experts * (1 - pow(1 - (double)c->chosen / c->experts, rows));
-    work_add_matrix(work, &l->experts[0].gate_up, c->chosen, touched);
+    work_add_matrix(work, &l->experts[0].gate, c->chosen, touched);
+    work_add_matrix(work, &l->experts[0].up, c->chosen, touched);
     work_add_matrix(work, &l->experts[0].down, c->chosen, touched);
 }
 

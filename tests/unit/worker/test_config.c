@@ -228,6 +228,25 @@ static void put_weights(const char *from, const char *to)
     memcpy(at, from, strlen(from));
 }
 
+/* A NaN or an infinity in the middle of a tensor of the demo's. */
+static void put_not_finite(const char *name, const char *dtype, uint16_t bits)
+{
+    char find[200], complaint[200];
+    snprintf(find, sizeof find, "\"%s\":{\"dtype\":\"%s\",", name, dtype);
+    const char *at = memmem(weights, weight_bytes, find, strlen(find));
+    CHECK_FATAL(at != NULL);
+    uint64_t header;
+    memcpy(&header, weights, 8);
+    size_t from = strtoul(strstr(at, "data_offsets\":[") + 15, NULL, 10) + 8 + header + 64;
+    uint16_t old;
+    memcpy(&old, weights + from, 2);
+    memcpy(weights + from, &bits, 2);
+    spit("model.safetensors", weights, weight_bytes);
+    memcpy(weights + from, &old, 2);
+    snprintf(complaint, sizeof complaint, "tensor %s: holds a NaN or an infinity", name);
+    check_load(complaint);
+}
+
 static void test_weights(void)
 {
     weights = malloc(16 << 20);
@@ -246,6 +265,11 @@ static void test_weights(void)
     check_load("tensor lm_head.weight: has shape [256, 1024], config.json makes it [1024, 256]");
     put_weights("\"F8_E4M3\"", "\"F8_E5M2\"");
     check_load("its dtype is not one of F32, F16, BF16, F8_E4M3");
+    put_not_finite("lm_head.weight", "BF16", 0x7f80);
+    put_not_finite("model.embed_tokens.weight", "BF16", 0xffc1);
+    put_not_finite("model.norm.weight", "BF16", 0x7f80);
+    put_not_finite("model.layers.2.mlp.experts.3.down_proj.weight", "F8_E4M3", 0x7f7f);
+    put_not_finite("model.layers.2.self_attn.kv_b_proj.weight", "F8_E4M3", 0xffff);
     weights[weight_bytes - 1] = 0x7f; /* a NaN */
     spit("model.safetensors", weights, weight_bytes);
     struct model *m = NULL;

@@ -1,0 +1,289 @@
+/*
+ * Quantised weights times quantised rows of input. Both have a scale per block of 32 columns; a
+ * block's products are summed exactly, in 32-bit integers, so that only the sum over the blocks
+ * rounds: in ascending order, as floats, the same for any tile.
+ *
+ * Sixteen rows of weights make a panel, so that a vector lane is one output and nothing is added
+ * across lanes. A panel is its weights [block][group][16 rows][4 columns] and then its scales
+ * [block][16 rows] as bfloat16. A stored weight has no sign: 8 bits hold it + 128, in 8 groups of
+ * 4 columns; 4 bits hold it + 8, in 4 groups, whose low halves are the columns 4 g .. 4 g + 3 and
+ * whose high halves are those + 16. As 4 products are added by one instruction that wants one
+ * factor without a sign, what was added is taken back at the block's start: the sum of the
+ * inputs' block x 128 or x 8.
+ */
+#include "worker/cpu/kernels.h"
+#include "worker/cpu/vec.h"
+
+#if defined(__AVX512F__)
+enum { BLOCK_ROWS_MOST = 6, BLOCK_PANELS = 2 };
+#else
+enum { BLOCK_ROWS_MOST = 2, BLOCK_PANELS = 1 };
+#endif
+enum { BLOCK_GROUP_BYTES = 384 << 10 };
+
+struct block_tile {
+    const uint8_t *w[2];
+    const uint8_t *x[6];
+    int blocks;
+    float *out[2]; /* a panel's, of the first row */
+    int outputs[2];
+    size_t out_stride;
+    size_t ahead;
+};
+
+typedef void (*block_function)(const struct block_tile *t);
+
+/* Lane i of sum, plus the products of the 4 bytes (without sign) of lane i of w and those of x. */
+#if defined(__AVX512VNNI__)
+INLINE i32x16 dot4(i32x16 sum, u32x16 w, int32_t x)
+{
+    return (i32x16)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, _mm512_set1_epi32(x));
+}
+#elif defined(__AVX512BW__)
+/* Even and odd bytes apart, as 16-bit numbers: their products never overflow. */
+INLINE i32x16 dot4(i32x16 sum, u32x16 w, int32_t x)
+{
+    __m512i both = _mm512_set1_epi32(x), bytes = (__m512i)w;
+    __m512i even = _mm512_srai_epi16(_mm512_slli_epi16(both, 8), 8);
+    __m512i odd = _mm512_srai_epi16(both, 8);
+    __m512i a = _mm512_madd_epi16(_mm512_and_si512(bytes, _mm512_set1_epi16(0xff)), even);
+    __m512i b = _mm512_madd_epi16(_mm512_srli_epi16(bytes, 8), odd);
+    return (i32x16)_mm512_add_epi32((__m512i)sum, _mm512_add_epi32(a, b));
+}
+#elif defined(__AVX2__)
+INLINE __m256i dot4_half(__m256i sum, __m256i w, __m256i even, __m256i odd)
+{
+    __m256i a = _mm256_madd_epi16(_mm256_and_si256(w, _mm256_set1_epi16(0xff)), even);
+    __m256i b = _mm256_madd_epi16(_mm256_srli_epi16(w, 8), odd);
+    return _mm256_add_epi32(sum, _mm256_add_epi32(a, b));
+}
+INLINE i32x16 dot4(i32x16 sum, u32x16 w, int32_t x)
+{
+    __m256i both = _mm256_set1_epi32(x), s[2], v[2];
+    __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(both, 8), 8);
+    __m256i odd = _mm256_srai_epi16(both, 8);
+    memcpy(s, &sum, sizeof sum);
+    memcpy(v, &w, sizeof w);
+    s[0] = dot4_half(s[0], v[0], even, odd);
+    s[1] = dot4_half(s[1], v[1], even, odd);
+    memcpy(&sum, s, sizeof sum);
+    return sum;
+}
+#else
+INLINE i32x16 dot4(i32x16 sum, u32x16 w, int32_t x)
+{
+    for (int i = 0; i < 4; i++)
+        sum = sum + (i32x16)(w >> (8 * i) & 0xffu) * (int32_t)(int8_t)((uint32_t)x >> (8 * i));
+    return sum;
+}
+#endif
+
+INLINE int32_t load_int(const uint8_t *p)
+{
+    int32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE float load_float(const uint8_t *p)
+{
+    float v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE u32x16 load_weight_bytes(const uint8_t *p)
+{
+    u32x16 v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+/* One block: integer sums of R rows of input x P panels. */
+INLINE void add_block(const struct block_tile *t, int block, i32x16 *sum, const int R, const int P,
+                      const enum weight_type type)
+{
+    const int groups = type == WEIGHT_INT8 ? 8 : 4;
+    const size_t at = (size_t)block * (size_t)groups * 64;
+#pragma GCC unroll 8
+    for (int g = 0; g < groups; g++) {
+        u32x16 w[2];
+#pragma GCC unroll 2
+        for (int p = 0; p < P; p++) {
+            w[p] = load_weight_bytes(t->w[p] + at + g * 64);
+            if (R <= 2)
+                __builtin_prefetch(t->w[p] + at + g * 64 + t->ahead);
+        }
+#pragma GCC unroll 6
+        for (int r = 0; r < R; r++) {
+            const uint8_t *x = t->x[r] + block * QUANT_BLOCK + g * 4;
+#pragma GCC unroll 2
+            for (int p = 0; p < P; p++) {
+                if (type == WEIGHT_INT8) {
+                    sum[r * P + p] = dot4(sum[r * P + p], w[p], load_int(x));
+                } else {
+                    sum[r * P + p] = dot4(sum[r * P + p], w[p] & 0x0f0f0f0fu, load_int(x));
+                    sum[r * P + p] =
+                        dot4(sum[r * P + p], w[p] >> 4 & 0x0f0f0f0fu, load_int(x + 16));
+                }
+            }
+        }
+    }
+}
+
+INLINE void store_lanes(float *out, f32x16 v, int outputs)
+{
+    if (outputs >= 16)
+        vec_store(out, v);
+    else
+        for (int i = 0; i < outputs; i++)
+            out[i] = v[i];
+}
+
+INLINE void run_block_tile(const struct block_tile *t, const int R, const int P,
+                           const enum weight_type type)
+{
+    const int shift = type == WEIGHT_INT8 ? 7 : 3;
+    const size_t weight_bytes = type == WEIGHT_INT8 ? 512 : 256;
+    const size_t scales = (size_t)t->blocks * QUANT_BLOCK, sums = scales + (size_t)t->blocks * 4;
+    f32x16 total[12];
+#pragma GCC unroll 12
+    for (int i = 0; i < R * P; i++)
+        total[i] = vec_set(0.0f);
+    for (int b = 0; b < t->blocks; b++) {
+        i32x16 sum[12];
+#pragma GCC unroll 12
+        for (int i = 0; i < R * P; i++)
+            sum[i] = ((i32x16){0} + load_int(t->x[i / P] + sums + b * 4)) << shift;
+        add_block(t, b, sum, R, P, type);
+#pragma GCC unroll 2
+        for (int p = 0; p < P; p++) {
+            f32x16 scale = vec_from_bf16(t->w[p] + (size_t)t->blocks * weight_bytes + b * 32);
+#pragma GCC unroll 6
+            for (int r = 0; r < R; r++) {
+                f32x16 both = scale * load_float(t->x[r] + scales + b * 4);
+                total[r * P + p] =
+                    total[r * P + p] + __builtin_convertvector(sum[r * P + p], f32x16) * both;
+            }
+        }
+    }
+    for (int i = 0; i < R * P; i++)
+        store_lanes(t->out[i % P] + (size_t)(i / P) * t->out_stride, total[i], t->outputs[i % P]);
+}
+
+#define BLOCK_TILE(R, P, TYPE)                                                                     \
+    static                                                                                         \
+        __attribute__((noinline)) void block_tile_##R##_##P##_##TYPE(const struct block_tile *t)   \
+    {                                                                                              \
+        run_block_tile(t, R <= BLOCK_ROWS_MOST ? R : 1, P <= BLOCK_PANELS ? P : 1, WEIGHT_##TYPE); \
+    }
+#define BLOCK_TILES(P, TYPE)                                                                       \
+    BLOCK_TILE(1, P, TYPE)                                                                         \
+    BLOCK_TILE(2, P, TYPE)                                                                         \
+    BLOCK_TILE(3, P, TYPE)                                                                         \
+    BLOCK_TILE(4, P, TYPE)                                                                         \
+    BLOCK_TILE(5, P, TYPE)                                                                         \
+    BLOCK_TILE(6, P, TYPE)
+BLOCK_TILES(1, INT8)
+BLOCK_TILES(2, INT8)
+BLOCK_TILES(1, INT4)
+BLOCK_TILES(2, INT4)
+
+#define BLOCK_ROW(P, TYPE)                                                                         \
+    {                                                                                              \
+        block_tile_1_##P##_##TYPE, block_tile_2_##P##_##TYPE, block_tile_3_##P##_##TYPE,           \
+            block_tile_4_##P##_##TYPE, block_tile_5_##P##_##TYPE, block_tile_6_##P##_##TYPE        \
+    }
+
+static void run_panels(const struct product *p, int begin, int end, struct block_tile *t)
+{
+    static const block_function functions[2][2][6] = {{BLOCK_ROW(1, INT8), BLOCK_ROW(2, INT8)},
+                                                      {BLOCK_ROW(1, INT4), BLOCK_ROW(2, INT4)}};
+    const struct matrix *w = p->w;
+    for (int i = 0; i < p->count; i += BLOCK_ROWS_MOST) {
+        int rows = p->count - i < BLOCK_ROWS_MOST ? p->count - i : BLOCK_ROWS_MOST;
+        for (int r = 0; r < rows; r++) {
+            int from = p->in.index ? p->in.index[i + r] : i + r;
+            t->x[r] = (const uint8_t *)p->in.data + (size_t)from * p->in.stride * 4;
+        }
+        for (int j = begin, panels; j < end; j += panels) {
+            panels = end - j < BLOCK_PANELS ? end - j : BLOCK_PANELS;
+            for (int k = 0; k < panels; k++) {
+                t->w[k] = w->packed + (size_t)(j + k) * w->panel_bytes;
+                t->outputs[k] = w->panel[j + k].rows;
+                t->out[k] = p->out + (size_t)i * p->out_stride + (size_t)(j + k - p->begin) * 16;
+            }
+            functions[w->type == WEIGHT_INT4][panels - 1][rows - 1](t);
+        }
+    }
+}
+
+static void blocks_matmul(const struct product *p)
+{
+    int group = (int)(BLOCK_GROUP_BYTES / p->w->panel_bytes) & ~1;
+    if (group < 2)
+        group = 2;
+    struct block_tile t = {.blocks = p->w->cols / QUANT_BLOCK, .out_stride = p->out_stride};
+    t.ahead = 4096;
+    for (int j = p->begin; j < p->end; j += group)
+        run_panels(p, j, j + group < p->end ? j + group : p->end, &t);
+}
+
+/* Nearest, ties to even. */
+INLINE u32x16 round_bf16(f32x16 v)
+{
+    u32x16 bits = (u32x16)v;
+    return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+}
+
+static void convert_bf16(const float *x, int from, int n, int cols, uint8_t *row)
+{
+    u16x16 zero = {0};
+    for (int i = 0; i < n; i += 16) {
+        u16x16 v = __builtin_convertvector(round_bf16(vec_load(x + i)), u16x16);
+        memcpy(row + (size_t)(from + i) * 2, &v, sizeof v);
+    }
+    if (from + n == cols && cols % 32)
+        memcpy(row + (size_t)cols * 2, &zero, sizeof zero);
+}
+
+INLINE f32x16 vec_abs(f32x16 v)
+{
+    return (f32x16)((u32x16)v & 0x7fffffffu);
+}
+
+/* Writes 16 rounded numbers; returns them as floats. */
+INLINE f32x16 store_bytes(uint8_t *to, f32x16 v)
+{
+    const float round = 12582912.0f; /* 1.5 x 2^23: leaves a whole number in the low bits */
+    f32x16 biased = v + round;
+    i8x16 bytes = __builtin_convertvector((i32x16)biased, i8x16);
+    memcpy(to, &bytes, sizeof bytes);
+    return biased - round;
+}
+
+static void convert_int8(const float *x, int from, int n, int cols, uint8_t *row)
+{
+    size_t blocks = (size_t)cols / QUANT_BLOCK;
+    for (int i = 0; i < n; i += QUANT_BLOCK) {
+        f32x16 a = vec_load(x + i), b = vec_load(x + i + 16);
+        float most = vec_largest(vec_max(vec_abs(a), vec_abs(b)));
+        float scale = most / 127.0f, inverse = most > 0.0f ? 127.0f / most : 0.0f;
+        size_t at = (size_t)(from + i), block = at / QUANT_BLOCK;
+        a = store_bytes(row + at, a * inverse);
+        b = store_bytes(row + at + 16, b * inverse);
+        int32_t minus = -(int32_t)vec_sum(a + b);
+        memcpy(row + (size_t)cols + block * 4, &scale, sizeof scale);
+        memcpy(row + (size_t)cols + (blocks + block) * 4, &minus, sizeof minus);
+    }
+}
+
+static void convert(enum input_type type, const float *x, int from, int n, int cols, void *row)
+{
+    if (type == INPUT_INT8)
+        convert_int8(x, from, n, cols, row);
+    else if (type == INPUT_BF16)
+        convert_bf16(x, from, n, cols, row);
+    else
+        memcpy((float *)row + from, x, (size_t)n * sizeof *x);
+}

@@ -1,0 +1,21 @@
+#include "worker/cpu/kernels.h"
+
+#include "base/error.h"
+
+#include "worker/cpu/attention.inc.h"
+#include "worker/cpu/blocks.inc.h"
+#include "worker/cpu/matmul.inc.h"
+#include "worker/cpu/vector.inc.h"
+
+const struct kernels kernels_avx512_vnni = {
+    .name = "avx512-vnni",
+    .bf16 = false,
+    .matmul = matmul,
+    .convert = convert,
+    .attend = attend,
+    .attend_merge = attend_merge,
+    .attend_finish = attend_finish,
+    .rms_norm = rms_norm,
+    .swiglu = swiglu,
+    .add_scaled = add_scaled,
+};
