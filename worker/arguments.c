@@ -47,6 +47,12 @@ static const struct known known[] = {
      OFFLINE | NEEDS_MODEL},
     {"greedy", KIND_TEXT, FIELD(greedy), "FILE", "JSON token ids to the likeliest next ones", 0, 0,
      OFFLINE | NEEDS_MODEL},
+    {"check", KIND_FLAG, FIELD(check), NULL,
+     "verify the model; print its shape, memory and limits", 0, 0, OFFLINE | NEEDS_MODEL},
+    {"bench", KIND_FLAG, FIELD(bench), NULL, "print how fast it is here, against the limits", 0, 0,
+     OFFLINE | NEEDS_MODEL},
+    {"perplexity", KIND_TEXT, FIELD(perplexity), "FILE",
+     "how well it predicts a text, or JSON texts or token ids", 0, 0, OFFLINE | NEEDS_MODEL},
     {"usage-table", KIND_TEXT, FIELD(usage_table), "FILE", "print a worker's own account", 0, 0,
      OFFLINE},
     {"settings", KIND_FLAG, FIELD(settings), NULL, "print the table of settings", 0, 0, OFFLINE},
@@ -54,6 +60,7 @@ static const struct known known[] = {
     {"help", KIND_FLAG, FIELD(help), NULL, "print this", 0, 0, 0},
 
     {"out", KIND_TEXT, FIELD(out), "OUT", "file for --logits", 0, 0, 0},
+    {"only", KIND_CHOICE, FIELD(only), "prefill decode batch", "one case of --bench", 0, 0, 0},
     {"tokens", KIND_INT, FIELD(tokens), "N", "most tokens of --greedy (32) and --generate",
      1, 1 << 20, 0},
     {"temperature", KIND_NUMBER, FIELD(temperature), "T",
@@ -76,6 +83,7 @@ static const char examples[] =
     "\nexamples:\n"
     "  tollgate-worker --config /etc/tollgate/tollgate.conf\n"
     "  tollgate-worker --model models/demo --generate 'What is 12 + 30?' --tokens 50\n"
+    "  tollgate-worker --model models/demo --check\n"
     "  tollgate-worker --backend echo --model-name m --listen unix:/tmp/w.sock --state-dir /tmp/w\n"
     "  tollgate-worker --usage-table /var/lib/tollgate/worker/usage.table | tail -n 1\n"
     "\n"
@@ -187,6 +195,8 @@ static bool check(const struct arguments *a)
     }
     if (chosen && chosen->flags & NEEDS_MODEL && !a->model)
         return bad_call("--%s needs --model %s", chosen->name, "DIR");
+    if (a->only && !a->bench)
+        return bad_call("--%s goes with --%s", "only", "bench");
     if (!a->logits != !a->out)
         return bad_call("--%s FILE and --%s OUT go together", "logits", "out");
     return true;

@@ -12,10 +12,10 @@ struct arguments {
     const char *config, *model, *model_name, *backend, *listen, *state_dir; /* NULL: not given */
     const char *kv;
     /* What to do instead of serving: at most one of these is given. */
-    const char *generate, *tokenize, *logits, *greedy, *usage_table;
-    bool settings, version, help;
+    const char *generate, *tokenize, *logits, *greedy, *perplexity, *usage_table;
+    bool check, bench, settings, version, help;
     /* How. */
-    const char *out;
+    const char *out, *only;
     int threads, tokens; /* -1: not given */
     double temperature;
     bool think;

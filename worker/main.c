@@ -75,6 +75,35 @@ static enum status generate(const struct arguments *a, const struct worker_setti
     return generate_run(&cpu, &g, stdout, err);
 }
 
+static const char *prompts_of(const struct arguments *a)
+{
+    return a->logits ? a->logits : a->greedy ? a->greedy : a->perplexity;
+}
+
+static bool is_offline(const struct arguments *a)
+{
+    return prompts_of(a) || a->check || a->bench;
+}
+
+/* Everything that needs a model, but no chat. */
+static enum status run_offline(const struct arguments *a, const struct worker_settings *w,
+                               struct error *err)
+{
+    struct offline_options o = {.model_dir = w->model_dir,
+                                .prompts_file = prompts_of(a),
+                                .threads = (int)w->threads,
+                                .kv_type = (enum kv_type)w->kv_type,
+                                .kv_bytes = w->kv_bytes,
+                                .only = a->only};
+    if (a->logits)
+        return offline_logits(&o, a->out, err);
+    if (a->greedy)
+        return offline_greedy(&o, a->tokens > 0 ? a->tokens : 32, stdout, err);
+    if (a->perplexity)
+        return offline_perplexity(&o, stdout, err);
+    return a->check ? offline_check(&o, stdout, err) : offline_bench(&o, stdout, err);
+}
+
 static enum status with_settings(const struct arguments *a, struct error *err)
 {
     struct worker_settings w = {0};
@@ -82,7 +111,9 @@ static enum status with_settings(const struct arguments *a, struct error *err)
     if (st != OK)
         return st;
     log_init("worker", (enum log_level)log_level_parse(w.log_level));
-    st = a->generate ? generate(a, &w, err) : serve_run(&w, err);
+    st = a->generate     ? generate(a, &w, err)
+         : is_offline(a) ? run_offline(a, &w, err)
+                         : serve_run(&w, err);
     config_done(worker_settings_table, worker_settings_count, &w);
     return st;
 }
@@ -102,20 +133,12 @@ static enum status print_settings(struct error *err)
 
 static enum status run(const struct arguments *a, struct error *err)
 {
-    struct offline_options o = {.model_dir = a->model,
-                                .prompts_file = a->logits ? a->logits : a->greedy,
-                                .threads = a->threads > 0 ? a->threads : 0,
-                                .kv_type = kv_type_of(a)};
     if (a->settings)
         return print_settings(err);
     if (a->usage_table)
         return usage_print(a->usage_table, stdout, err);
     if (a->tokenize)
         return offline_tokenize(a->model, a->tokenize, stdout, err);
-    if (a->logits)
-        return offline_logits(&o, a->out, err);
-    if (a->greedy)
-        return offline_greedy(&o, a->tokens > 0 ? a->tokens : 32, stdout, err);
     return with_settings(a, err);
 }
 

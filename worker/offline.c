@@ -3,90 +3,28 @@
 #include <assert.h>
 #include <errno.h>
 
-#include "base/json.h"
 #include "worker/model/model.h"
+#include "worker/prompts.h"
 #include "worker/scheduler.h"
 
-enum {
-    PROMPTS_BYTES_MAX = 64 << 20,
-    PROMPTS_NODES_MAX = 16 << 20,
-    CHUNK_ROWS = 128,
-    BATCH_SEQUENCES = 16,
-};
+enum { CHUNK_ROWS = 128, BATCH_SEQUENCES = 16 };
 
-struct prompt {
-    int32_t *ids;
-    uint32_t count;
-};
-
-struct prompts {
-    struct prompt *items;
-    uint32_t count;
-};
-
-static void prompts_free(struct prompts *p)
+enum status offline_load(const struct offline_options *o, struct model **out, struct error *err)
 {
-    for (uint32_t i = 0; i < p->count; i++)
-        free(p->items[i].ids);
-    free(p->items);
-}
-
-static enum status read_prompt(const struct json *list, const struct model *m, const char *path,
-                               struct prompt *out, struct error *err)
-{
-    if (!json_is_array(list) || !json_first(list))
-        return error_set(err, INVALID, "%s: a prompt is not an array of ids", path);
-    uint32_t count = (uint32_t)json_count(list), i = 0;
-    if (count > model_context_tokens(m))
-        return error_set(err, INVALID, "%s: a prompt of %u tokens, the context is %u", path, count,
-                         model_context_tokens(m));
-    out->ids = calloc(count, sizeof *out->ids);
-    if (!out->ids)
-        return error_set(err, NOMEM, "out of memory");
-    out->count = count;
-    for (const struct json *v = json_first(list); v; v = json_next(v)) {
-        int64_t id;
-        if (!json_int(v, 0, model_vocab_size(m) - 1, &id))
-            return error_set(err, INVALID, "%s: not an id below %u", path, model_vocab_size(m));
-        out->ids[i++] = (int32_t)id;
-    }
-    return OK;
-}
-
-static enum status read_prompts(const char *path, const struct model *m, struct prompts *out,
-                                struct error *err)
-{
-    struct json *root = NULL;
-    enum status st = json_parse_file(path, PROMPTS_BYTES_MAX, &root, err);
-    if (st != OK)
-        return st;
-    if (!json_is_array(root) || !json_first(root)) {
-        json_free(root);
-        return error_set(err, INVALID, "%s: not an array of prompts", path);
-    }
-    struct prompts p = {.items = calloc((size_t)json_count(root), sizeof *p.items)};
-    if (!p.items)
-        st = error_set(err, NOMEM, "out of memory");
-    for (const struct json *v = json_first(root); v && st == OK; v = json_next(v))
-        st = read_prompt(v, m, path, &p.items[p.count++], err);
-    json_free(root);
-    if (st == OK)
-        *out = p;
-    else
-        prompts_free(&p);
-    return st;
+    struct model_options options = {
+        .threads = o->threads, .kernels = o->kernels, .kv_type = o->kv_type};
+    return model_load(o->model_dir, &options, out, err);
 }
 
 static enum status load(const struct offline_options *o, struct model **model,
                         struct prompts *prompts, struct error *err)
 {
-    struct model_options options = {
-        .threads = o->threads, .kernels = o->kernels, .kv_type = o->kv_type};
     struct model *m = NULL;
-    enum status st = model_load(o->model_dir, &options, &m, err);
+    enum status st = offline_load(o, &m, err);
     if (st != OK)
         return st;
-    st = read_prompts(o->prompts_file, m, prompts, err);
+    struct prompts_limits limits = {model_vocab_size(m), model_context_tokens(m)};
+    st = prompts_read(o->prompts_file, &limits, prompts, err);
     if (st == OK)
         *model = m;
     else

@@ -1,0 +1,154 @@
+#include "worker/bench.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "worker/scheduler.h"
+
+const struct bench_case bench_cases[BENCH_CASES] = {
+    {"prefill", "prefill, 512 tokens", 1, 512, 0},
+    {"decode", "decode, 1 sequence", 1, 64, 32},
+    {"batch", "decode, 16 sequences", 16, 64, 16},
+};
+
+enum { STEP_TOKENS = 512, RUNS_MAX = 7 };
+static const double RUNS_SECONDS = 3;
+static const double READ_MOST = 512e6; /* of a machine's measurement */
+
+enum status bench_machine(const struct model *m, struct limits *out, struct error *err)
+{
+    struct model_work work;
+    model_work(m, 1, 1, &work);
+    struct pool *pool = pool_new(model_threads(m));
+    if (!pool)
+        return error_set(err, NOMEM, "out of memory or threads");
+    double bytes = work.bytes_per_step < READ_MOST ? work.bytes_per_step : READ_MOST;
+    enum status st = limits_measure(pool, (size_t)bytes, out, err);
+    pool_free(pool);
+    return st;
+}
+
+/* Seconds of a step of that many rows, of which `heads` go through the head. */
+static double step_seconds(const struct model *m, int rows, int context, int heads,
+                           const struct limits *l, bool *by_reading)
+{
+    struct model_work work;
+    struct model_info info;
+    model_work(m, rows, context, &work);
+    model_describe(m, &info);
+    double read = work.bytes_per_step / l->bytes_per_s;
+    double skipped = (double)(rows - heads) * info.hidden * model_vocab_size(m);
+    double multiply =
+        (work.multiply_adds_per_row * rows - skipped) / l->multiply_adds_per_s[ARITHMETIC_F32];
+    *by_reading = read > multiply;
+    return read > multiply ? read : multiply;
+}
+
+void bench_limit(const struct model *m, const struct bench_case *c, const struct limits *machine,
+                 struct bench_limit *out)
+{
+    bool reading;
+    if (c->made) {
+        double s =
+            step_seconds(m, c->sequences, c->prompt + c->made / 2, c->sequences, machine, &reading);
+        *out = (struct bench_limit){c->sequences / s, reading};
+        return;
+    }
+    int rows = c->prompt * c->sequences;
+    rows = rows < STEP_TOKENS ? rows : STEP_TOKENS;
+    double s = step_seconds(m, rows, c->prompt / 2, 1, machine, &reading);
+    *out = (struct bench_limit){rows / s, reading};
+}
+
+static bool count_token(void *arg, const struct sched_token *t)
+{
+    ++*(int64_t *)arg;
+    return false;
+}
+
+static void ignore_end(void *arg, uint64_t id, uint32_t choice, enum sched_end end)
+{
+}
+
+static enum status submit(struct scheduler *s, const struct model *m, const struct bench_case *c,
+                          uint64_t id, struct error *err)
+{
+    int32_t *ids = calloc((size_t)c->prompt, sizeof *ids);
+    if (!ids)
+        return error_set(err, NOMEM, "out of memory");
+    for (int i = 0; i < c->prompt; i++)
+        ids[i] = (int32_t)((id * 7919 + (uint64_t)i * 104729 + 13) % model_vocab_size(m));
+    struct sched_request r = {.id = id,
+                              .prompt = ids,
+                              .prompt_count = (uint32_t)c->prompt,
+                              .max_tokens = (uint32_t)c->made + 1};
+    enum status st = scheduler_submit(s, &r, err);
+    free(ids);
+    return st;
+}
+
+/* Seconds per token: of all the prompts', or of those made behind the first of each. */
+static double run_steps(struct scheduler *s, const struct bench_case *c, const int64_t *made)
+{
+    int64_t start = clock_mono_us(), tokens = (int64_t)c->sequences * c->prompt;
+    if (c->made) {
+        while (*made < c->sequences && scheduler_step(s))
+            ;
+        start = clock_mono_us();
+        tokens = (int64_t)c->sequences * (c->made + 1) - *made;
+    }
+    while (scheduler_step(s))
+        ;
+    return ((double)(clock_mono_us() - start) + 0.5) / 1e6 / (double)tokens;
+}
+
+static enum status time_once(struct model *m, const struct bench_case *c, double *per_token,
+                             struct error *err)
+{
+    struct kv_shape shape;
+    model_kv_shape(m, &shape);
+    int64_t made = 0, blocks = (int64_t)c->sequences * kv_blocks_for(c->prompt + c->made + 1);
+    /* For decode all prompts go in one step, so that all sequences begin together. */
+    int step_tokens = c->made ? c->sequences * c->prompt : STEP_TOKENS;
+    struct sched_options o = {.sequences_max = c->sequences,
+                              .step_tokens = step_tokens,
+                              .kv_bytes = (blocks + 1) * (int64_t)kv_block_bytes(&shape),
+                              .queue_max = c->sequences};
+    struct sched_events events = {.token = count_token, .ended = ignore_end, .arg = &made};
+    struct scheduler *s = NULL;
+    enum status st = scheduler_new(m, &o, &events, &s, err);
+    for (int i = 0; st == OK && i < c->sequences; i++)
+        st = submit(s, m, c, (uint64_t)i, err);
+    if (st == OK)
+        *per_token = run_steps(s, c, &made);
+    scheduler_free(s);
+    return st;
+}
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+enum status bench_time(struct model *m, const struct bench_case *c, double *tokens_per_s,
+                       struct error *err)
+{
+    double per_token[RUNS_MAX];
+    int runs = 0;
+    int64_t start = clock_mono_us();
+    while (runs < RUNS_MAX &&
+           (runs == 0 || (double)(clock_mono_us() - start) / 1e6 < RUNS_SECONDS)) {
+        enum status st = time_once(m, c, &per_token[runs], err);
+        if (st != OK)
+            return st;
+        runs++;
+    }
+    /* The first run may have brought pages and caches in. */
+    double *counted = per_token + (runs > 1);
+    runs -= runs > 1;
+    qsort(counted, (size_t)runs, sizeof *counted, compare);
+    *tokens_per_s = 2 / (counted[runs / 2] + counted[(runs - 1) / 2]);
+    return OK;
+}

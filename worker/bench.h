@@ -1,0 +1,40 @@
+/*
+ * How fast a model is here, beside what the machine can do. A case goes through the scheduler as
+ * requests do. Its limit is the slower of two times: reading the weights and the cache it needs
+ * once per step, and doing its arithmetic; the share is the limit's time over the time taken.
+ */
+#ifndef WORKER_BENCH_H
+#define WORKER_BENCH_H
+
+#include <stdio.h>
+
+#include "worker/cpu/limits.h"
+#include "worker/model/model.h"
+
+struct bench_case {
+    const char *name;  /* of the command line */
+    const char *title; /* of a table */
+    int sequences;
+    int prompt; /* tokens of each */
+    int made;   /* tokens of each behind the first; 0: the prompt is what is timed */
+};
+
+enum { BENCH_CASES = 3 };
+extern const struct bench_case bench_cases[BENCH_CASES];
+
+struct bench_limit {
+    double tokens_per_s;
+    bool by_reading; /* else by arithmetic */
+};
+
+/* What all threads of the model can do with as much memory as it reads. */
+enum status bench_machine(const struct model *m, struct limits *out, struct error *err);
+/* The tokens/s that the machine allows at the most. */
+void bench_limit(const struct model *m, const struct bench_case *c, const struct limits *machine,
+                 struct bench_limit *out);
+/* The median of the runs that fit into a few seconds, at least one; the first is not counted
+ * when there are more. */
+enum status bench_time(struct model *m, const struct bench_case *c, double *tokens_per_s,
+                       struct error *err);
+
+#endif
