@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -22,7 +23,7 @@ struct program {
     struct health *health;
     struct metrics *metrics;
     int64_t drain_until_ms;
-    bool draining;
+    atomic_bool draining; /* read by the thread of /readyz */
 };
 
 /* --- the gateway's id --- */

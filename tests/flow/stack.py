@@ -11,6 +11,7 @@ import ctypes
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -169,9 +170,22 @@ class Stack:
     def __exit__(self, kind, *rest):
         for name in list(self.processes):
             self.stop(name)
+        self.check_sanitizers()
         if kind and kind is not SystemExit:
             self.print_logs()
         shutil.rmtree(self.dir, ignore_errors=True)
+
+    def check_sanitizers(self):
+        """What a sanitizer said of a daemon fails the test, though the daemon went on."""
+        for name in sorted(os.listdir(self.dir)):
+            if not name.endswith(".log"):
+                continue
+            with open(os.path.join(self.dir, name), errors="replace") as f:
+                text = f.read()
+            found = re.search(r"^.*(?:Sanitizer: |runtime error: ).*$", text, re.M)
+            if found:
+                check(False, f"{name}: {found[0]}")
+                print(text[found.start():][:6000], flush=True)
 
     def print_logs(self):
         for name in sorted(os.listdir(self.dir)):

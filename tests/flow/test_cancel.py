@@ -1,6 +1,6 @@
 """A client that goes away: the work stops, what was made is charged once, and no place is lost;
 streaming and not, one and many, before and after the first token."""
-# runs: address
+# runs: address thread
 import json
 import re
 import threading

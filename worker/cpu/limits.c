@@ -24,7 +24,9 @@ struct job {
     _Atomic float sink;
 };
 
-#if defined(__x86_64__)
+/* The clones are chosen while the program is being linked, when ThreadSanitizer does not run yet.
+ */
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
 #define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define CLONES

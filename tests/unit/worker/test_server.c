@@ -1,3 +1,4 @@
+/* runs: thread */
 /* The server end to end with the echo backend, on the loop's thread and on one of its own. */
 #include "tests/unit/worker/rig.h"
 
