@@ -67,6 +67,7 @@ struct cpu_options {
     int sequences_max;      /* 16 at least */
     int64_t kv_bytes;       /* of the KV cache */
     enum kv_type kv_type;   /* how it stores a value */
+    bool deterministic;     /* as model_options */
     int step_tokens;        /* the token budget of a step */
     int default_output_tokens;
 };

@@ -427,7 +427,9 @@ static enum status load(struct cpu *c, const struct cpu_options *o, struct error
     enum status st = tokenizer_load(o->model_dir, &c->tokenizer, err);
     if (st == OK)
         st = chat_load(o->model_dir, c->tokenizer, &c->chat, err);
-    struct model_options options = {.threads = o->threads, .kv_type = o->kv_type};
+    struct model_options options = {.threads = o->threads,
+                                    .kv_type = o->kv_type,
+                                    .deterministic = o->deterministic};
     if (st == OK)
         st = model_load(o->model_dir, &options, &c->model, err);
     if (st != OK)

@@ -66,6 +66,7 @@ static enum status generate(const struct arguments *a, const struct worker_setti
                               .sequences_max = 1,
                               .kv_bytes = w->kv_bytes,
                               .kv_type = (enum kv_type)w->kv_type,
+                              .deterministic = w->deterministic,
                               .step_tokens = (int)w->step_tokens,
                               .default_output_tokens = (int)w->default_output_tokens};
     struct generate_options g = {.prompt = a->generate,

@@ -106,6 +106,7 @@ static struct backend *make_backend(struct serve *s, struct error *err)
                             .sequences_max = (int)w->sequences_max,
                             .kv_bytes = w->kv_bytes,
                             .kv_type = (enum kv_type)w->kv_type,
+                            .deterministic = w->deterministic,
                             .step_tokens = (int)w->step_tokens,
                             .default_output_tokens = (int)w->default_output_tokens};
     return backend_cpu_new(&o, sink, err);

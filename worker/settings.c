@@ -38,6 +38,8 @@ const struct setting worker_settings_table[] = {
      "memory of the KV cache"},
     {"worker", "kv_type", SETTING_ENUM, FIELD(kv_type), "f32", 0, 0, kv_type_names, false,
      "how the cache stores a value: f32 exactly; bf16 and int8 hold 2 and about 3.6 times as many"},
+    {"worker", "deterministic", SETTING_BOOL, FIELD(deterministic), "no", 0, 0, NULL, false,
+     "the same tokens whatever else runs at the same time; long prompts take a little longer"},
     {"worker", "step_tokens", SETTING_INT, FIELD(step_tokens), "256", 1, 65536, NULL, false,
      "tokens that one engine step computes, at least sequences_max"},
     {"worker", "default_output_tokens", SETTING_INT, FIELD(default_output_tokens), "1024", 1,

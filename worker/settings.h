@@ -12,6 +12,7 @@ struct worker_settings {
     char *listen, *admin_listen;
     int backend; /* enum worker_backend */
     int kv_type; /* enum kv_type */
+    bool deterministic;
     char *model_dir, *model_name;
     int64_t threads, sequences_max, kv_bytes, step_tokens, default_output_tokens;
     int64_t usage_slots, streams_max, links_max, link_output_bytes;

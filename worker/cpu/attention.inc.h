@@ -26,6 +26,11 @@ INLINE const uint8_t *image_of(const struct attend *a, int block)
     return a->cache + (size_t)a->blocks[a->begin / 16 + block] * a->block_bytes;
 }
 
+INLINE const uint8_t *value_image_of(const struct attend *a, int block)
+{
+    return a->value_cache + (size_t)a->blocks[a->begin / 16 + block] * a->value_block_bytes;
+}
+
 INLINE float *scores_of(const struct attend *a, int query)
 {
     return a->scratch + (size_t)query * ATTEND_SEGMENT;
@@ -138,7 +143,7 @@ static void scale_weights(const struct attend *a, int group, int tokens)
 {
     for (int b = 0; b * 16 < tokens; b++) {
         f32x16 scale =
-            vec_load((const float *)(image_of(a, b) + a->value_scales + (size_t)group * 64));
+            vec_load((const float *)(value_image_of(a, b) + a->value_scales + (size_t)group * 64));
         for (int q = 0; q < a->count; q++)
             vec_store(scaled_of(a, q) + b * 16, vec_load(scores_of(a, q) + b * 16) * scale);
     }
@@ -156,7 +161,7 @@ INLINE void weigh_rows(const struct attend *a, int first, int at, int tokens, co
     for (int i = 0; i < Q * V; i++)
         sum[i] = vec_set(0.0f);
     for (int block = 0; block * 16 < tokens; block++) {
-        const uint8_t *values = image_of(a, block) + a->values;
+        const uint8_t *values = value_image_of(a, block) + a->values;
         int n = tokens - block * 16 < 16 ? tokens - block * 16 : 16;
         for (int t = 0; t < n; t++, values += a->value_stride) {
             f32x16 v[ROW_VECTORS];
@@ -183,7 +188,7 @@ INLINE void add_columns_of(const struct attend *a, int first, int at, int block,
 {
     const float *weights = scaled_of(a, first) + block * 16;
     f32x16 even, odd;
-    load_columns(type, image_of(a, block) + a->values, at, &even, &odd);
+    load_columns(type, value_image_of(a, block) + a->values, at, &even, &odd);
     if (mask) {
         even = (f32x16)((u32x16)even & *mask);
         odd = (f32x16)((u32x16)odd & *mask);
@@ -324,6 +329,23 @@ static void attend_merge(float *out, struct attend_state *state, const float *la
         vec_store(out + i, vec_load(out + i) * a + vec_load(later + i) * b);
     state->largest = most[0];
     state->total = state->total * a[0] + later_state->total * b[0];
+}
+
+static void attend_widen(const struct attend *a, int block, float *out)
+{
+    const uint8_t *image = image_of(a, block), *keys = image + a->keys;
+    for (int d = 0; d < a->key_count; d += 2) {
+        f32x16 even = vec_set(0.0f), odd = even;
+        load_columns(a->type, keys, d, &even, &odd);
+        if (a->type == KV_INT8) {
+            size_t at = a->key_scales + (size_t)(d / a->group) * 64;
+            f32x16 scale = vec_load((const float *)(image + at));
+            even = even * scale;
+            odd = odd * scale;
+        }
+        vec_store(out + (size_t)d * 16, even);
+        vec_store(out + (size_t)d * 16 + 16, odd);
+    }
 }
 
 static void attend_finish(float *out, const struct attend_state *state, int n)

@@ -89,8 +89,8 @@ struct attend_state {
 struct attend {
     enum kv_type type;
     int group;            /* of INT8 */
-    const uint8_t *cache; /* of the layer */
-    size_t block_bytes;
+    const uint8_t *cache, *value_cache; /* of the layer; the two may be one */
+    size_t block_bytes, value_block_bytes;
     const int32_t *blocks;
     /* bytes, in an image, of the first key and value and their scales */
     size_t keys, key_scales, values, value_scales;
@@ -121,6 +121,8 @@ struct kernels {
     /* Onto out and its state, those of later segments. */
     void (*attend_merge)(float *out, struct attend_state *state, const float *later,
                          const struct attend_state *later_state, int n);
+    /* One block of the segment as floats: out[key_count][16]. */
+    void (*attend_widen)(const struct attend *a, int block, float *out);
     /* out by 1 / total. */
     void (*attend_finish)(float *out, const struct attend_state *state, int n);
     void (*rms_norm)(float *out, const float *x, const float *weight, int n, float epsilon);

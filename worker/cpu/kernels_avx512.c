@@ -14,6 +14,7 @@ const struct kernels kernels_avx512 = {
     .convert = convert,
     .attend = attend,
     .attend_merge = attend_merge,
+    .attend_widen = attend_widen,
     .attend_finish = attend_finish,
     .rms_norm = rms_norm,
     .swiglu = swiglu,

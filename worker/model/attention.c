@@ -1,24 +1,37 @@
 #include "worker/model/attention.h"
 
+#include "worker/model/mla.h"
 #include "worker/model/pass.h"
 
 /* Heads go to different members in pieces of this many at least, unless members would idle. */
 enum { PIECE_HEADS = 8 };
 
-int attention_tiles(const struct batch_row *rows, int count, struct row_tile *tiles)
+/* The first row behind those that are one sequence's neighbours. */
+static int run_end(const struct pass *p, int first)
 {
-    int n = 0;
-    for (int i = 0; i < count; i++) {
-        struct row_tile *last = &tiles[n - 1];
-        bool goes_on = n > 0 && last->count < ATTENTION_ROWS &&
-                       rows[i].blocks == rows[i - 1].blocks &&
-                       rows[i].position == rows[i - 1].position + 1;
-        if (goes_on)
-            last->count++;
-        else
-            tiles[n++] = (struct row_tile){i, 1};
+    int i = first + 1;
+    while (i < p->count && p->rows[i].blocks == p->rows[i - 1].blocks &&
+           p->rows[i].position == p->rows[i - 1].position + 1)
+        i++;
+    return i;
+}
+
+void attention_plan(struct pass *p)
+{
+    const struct model *m = p->m;
+    bool latent = m->config.attention == ATTENTION_LATENT;
+    p->tile_count = p->run_count = 0;
+    for (int i = 0, end; i < p->count; i = end) {
+        end = run_end(p, i);
+        bool expanded = latent && mla_expands(m, p->rows[i].position, end - i);
+        for (int row = i; row < end; row++)
+            m->scratch.expanded[row] = expanded;
+        if (expanded)
+            m->scratch.runs[p->run_count++] = (struct row_tile){i, end - i};
+        for (int row = i; row < end && !expanded; row += ATTENTION_ROWS)
+            m->scratch.tiles[p->tile_count++] =
+                (struct row_tile){row, end - row < ATTENTION_ROWS ? end - row : ATTENTION_ROWS};
     }
-    return n;
 }
 
 static size_t state_floats(int sharing)
@@ -30,13 +43,16 @@ static size_t state_floats(int sharing)
 size_t attention_scratch(const struct model *m)
 {
     const struct model_config *c = &m->config;
-    if (c->attention == ATTENTION_LATENT)
-        return state_floats(c->heads) + attend_scratch(c->mla.kv_rank);
+    if (c->attention == ATTENTION_LATENT) {
+        size_t folded = state_floats(c->heads) + attend_scratch(c->mla.kv_rank);
+        size_t expanded = m->options.deterministic ? 0 : mla_expand_scratch(m);
+        return folded > expanded ? folded : expanded;
+    }
     return state_floats(c->heads / c->gqa.kv_heads) + attend_scratch(c->gqa.head_dims);
 }
 
 /* The cache's images, and where in them the head's keys and values are. */
-static void aim(const struct pass *p, const struct attention *a, int kv_head, struct attend *out)
+void attention_aim(const struct pass *p, const struct attention *a, int kv_head, struct attend *out)
 {
     const struct kv_shape *s = kv_shape_of(p->kv);
     struct kv_layout l;
@@ -50,7 +66,9 @@ static void aim(const struct pass *p, const struct attention *a, int kv_head, st
         .type = s->type,
         .group = s->group,
         .cache = kv_block(p->kv, a->layer, 0),
+        .value_cache = kv_block(p->kv, a->layer, 0),
         .block_bytes = l.bytes,
+        .value_block_bytes = l.bytes,
         .keys = key * KV_BLOCK_TOKENS * element,
         .key_scales = l.key_scales + key / group * KV_BLOCK_TOKENS * sizeof(float),
         .values = own ? l.values + value * element : 0,
@@ -100,7 +118,7 @@ static void attend_piece(const struct pass *p, const struct attention *a, const 
     struct attend_state *states = (struct attend_state *)scratch;
     int queries = piece->rows.count * piece->heads;
     const struct batch_row *last = &p->rows[piece->rows.first + piece->rows.count - 1];
-    aim(p, a, piece->head / (a->heads / a->kv_heads), &k);
+    attention_aim(p, a, piece->head / (a->heads / a->kv_heads), &k);
     k.blocks = last->blocks;
     k.scratch = scratch + state_floats(a->heads / a->kv_heads);
     memset(states, 0, (size_t)queries * sizeof *states);
@@ -125,16 +143,26 @@ static int pieces_of(const struct pass *p, const struct attention *a)
     return pieces;
 }
 
+int attention_tasks(const struct pass *p, const struct attention *a)
+{
+    return p->tile_count * a->kv_heads * pieces_of(p, a);
+}
+
+void attention_task(const struct pass *p, const struct attention *a, int task, int member)
+{
+    const struct scratch *s = &p->m->scratch;
+    int group = a->heads / a->kv_heads, pieces = pieces_of(p, a), per_tile = a->kv_heads * pieces;
+    int part = task % per_tile % pieces, from = group * part / pieces;
+    /* The last rows of a prompt first: they have the most to do. */
+    struct piece piece = {.rows = s->tiles[p->tile_count - 1 - task / per_tile],
+                          .head = task % per_tile / pieces * group + from,
+                          .heads = group * (part + 1) / pieces - from};
+    attend_piece(p, a, &piece, s->members[member].attention);
+}
+
 void attention_run(const struct pass *p, const struct attention *a, int member)
 {
-    int group = a->heads / a->kv_heads, pieces = pieces_of(p, a);
-    int per_tile = a->kv_heads * pieces, tasks = p->tile_count * per_tile;
-    for (int i = pass_first(p, member); i < tasks; i = pass_next(p, i)) {
-        /* The last rows of a prompt first: they have the most to do. */
-        int task = tasks - 1 - i, part = task % per_tile % pieces;
-        int from = group * part / pieces, to = group * (part + 1) / pieces;
-        struct piece piece = {p->tiles[task / per_tile], task % per_tile / pieces * group + from,
-                              to - from};
-        attend_piece(p, a, &piece, p->m->scratch.members[member].attention);
-    }
+    int tasks = attention_tasks(p, a);
+    for (int i = pass_first(p, member); i < tasks; i = pass_next(p, i))
+        attention_task(p, a, i, member);
 }

@@ -40,8 +40,14 @@ struct attention {
 /* A member's share. The queries and the cache are complete before it (a barrier); no barrier
  * behind it. */
 void attention_run(const struct pass *p, const struct attention *a, int member);
-/* Cuts the batch into tiles. tiles: room for `count`; returns how many. */
-int attention_tiles(const struct batch_row *rows, int count, struct row_tile *tiles);
+/* The same in steps, for layers that have other tasks too: how many tasks there are, and one. */
+int attention_tasks(const struct pass *p, const struct attention *a);
+void attention_task(const struct pass *p, const struct attention *a, int task, int member);
+/* The cache as a head's kernels want it; without blocks, positions and queries. */
+void attention_aim(const struct pass *p, const struct attention *a, int kv_head,
+                   struct attend *out);
+/* Cuts the batch into tiles, and into runs that a latent layer expands. */
+void attention_plan(struct pass *p);
 /* Floats of scratch that a member needs. */
 size_t attention_scratch(const struct model *m);
 

@@ -45,7 +45,8 @@ static enum status load_key_value(const struct loader *l, struct mla *a)
     int dims = c->nope_dims + c->value_dims, heads = l->c->heads;
     a->key = store_alloc(l->m->store, (size_t)heads * sizeof *a->key);
     a->value = store_alloc(l->m->store, (size_t)heads * sizeof *a->value);
-    if (!a->key || !a->value)
+    a->key_rows = store_alloc(l->m->store, (size_t)heads * sizeof *a->key_rows);
+    if (!a->key || !a->value || !a->key_rows)
         return error_set(l->err, NOMEM, "out of memory for weights");
     enum status st = load_weight(l, "self_attn.kv_b_proj.weight", heads * dims, c->kv_rank, &kv);
     for (int h = 0; st == OK && h < heads; h++) {
@@ -54,6 +55,10 @@ static enum status load_key_value(const struct loader *l, struct mla *a)
             st = pack_begin(l->packer, &a->value[h], &kv, c->value_dims, c->kv_rank, l->err);
         if (st == OK)
             pack_rows(&a->value[h], 0, &kv, h * dims + c->nope_dims, c->value_dims);
+        if (st == OK)
+            st = pack_begin(l->packer, &a->key_rows[h], &kv, c->nope_dims, c->kv_rank, l->err);
+        if (st == OK)
+            pack_rows(&a->key_rows[h], 0, &kv, h * dims, c->nope_dims);
     }
     return st;
 }

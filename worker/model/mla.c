@@ -8,7 +8,7 @@
  */
 #include <assert.h>
 
-#include "worker/model/pass.h"
+#include "worker/model/mla.h"
 
 static void write_cache(const struct pass *p, const struct layer *l, int index, int row,
                         struct member_scratch *own)
@@ -27,30 +27,46 @@ static void write_cache(const struct pass *p, const struct layer *l, int index, 
     kv_write(p->kv, index, r->blocks, r->position, to);
 }
 
-/* A query in the cache's terms, from its head's own: scaled, rotated, folded. */
-static void fold_query(const struct pass *p, const struct layer *l, int head, int first, int count,
-                       struct member_scratch *own)
+/* Queries of rows that go one way: rotated, and folded or as they are. */
+static void place_queries(const struct pass *p, const struct layer *l, int head,
+                          const struct row_tile *rows, const float *query,
+                          const struct member_scratch *own)
 {
     const struct model *m = p->m;
     const struct mla_config *c = &m->config.mla;
     size_t query_stride = (size_t)m->query_panels * 16;
     size_t row_stride = (size_t)m->config.heads * (size_t)m->cache_floats;
-    float *out =
-        m->scratch.queries + (size_t)first * row_stride + (size_t)head * (size_t)m->cache_floats;
-    const float *query = own->tile;
-    pass_panels(m, own,
-                &(struct product){.w = &l->mla.key[head],
-                                  .end = l->mla.key[head].panels,
-                                  .in = {.data = query, .stride = query_stride},
-                                  .count = count,
-                                  .out = out,
-                                  .out_stride = row_stride});
-    for (int i = 0; i < count; i++) {
-        float *rope = out + (size_t)i * row_stride + c->kv_rank;
-        memcpy(rope, query + (size_t)i * query_stride + c->nope_dims,
-               (size_t)c->rope_dims * sizeof *rope);
-        rope_turn(&m->rope, rope, m->scratch.angles + (size_t)(first + i) * (size_t)c->rope_dims);
+    bool expanded = m->scratch.expanded[rows->first];
+    float *out = m->scratch.queries + (size_t)rows->first * row_stride +
+                 (size_t)head * (size_t)m->cache_floats;
+    if (!expanded)
+        pass_panels(m, own,
+                    &(struct product){.w = &l->mla.key[head],
+                                      .end = l->mla.key[head].panels,
+                                      .in = {.data = query, .stride = query_stride},
+                                      .count = rows->count,
+                                      .out = out,
+                                      .out_stride = row_stride});
+    for (int i = 0; i < rows->count; i++, out += row_stride, query += query_stride) {
+        float *rope = out + (expanded ? c->nope_dims : c->kv_rank);
+        if (expanded)
+            memcpy(out, query, (size_t)c->nope_dims * sizeof *out);
+        memcpy(rope, query + c->nope_dims, (size_t)c->rope_dims * sizeof *rope);
+        rope_turn(&m->rope, rope,
+                  m->scratch.angles + (size_t)(rows->first + i) * (size_t)c->rope_dims);
+        for (float *pad = rope + c->rope_dims; !expanded && pad < out + m->cache_floats; pad++)
+            *pad = 0.0f;
     }
+}
+
+/* The next of [first, end) that go one way. */
+static struct row_tile next_rows(const struct pass *p, int first, int end)
+{
+    const bool *expanded = p->m->scratch.expanded;
+    int i = first + 1;
+    while (i < end && expanded[i] == expanded[first])
+        i++;
+    return (struct row_tile){first, i - first};
 }
 
 static void make_queries(const struct pass *p, const struct layer *l, int head, int first,
@@ -79,7 +95,9 @@ static void make_queries(const struct pass *p, const struct layer *l, int head, 
                                   .out_stride = stride});
     for (size_t i = 0; i < (size_t)count * stride; i++)
         own->tile[i] *= (float)c->softmax_scale;
-    fold_query(p, l, head, first, count, own);
+    for (struct row_tile r = next_rows(p, first, first + count); r.first < first + count;
+         r = next_rows(p, r.first + r.count, first + count))
+        place_queries(p, l, head, &r, own->tile + (size_t)(r.first - first) * stride, own);
 }
 
 /* The sums of latents of one head become its values. */
@@ -122,6 +140,29 @@ static void query_phase(const struct pass *p, const struct layer *l, int index, 
     pool_barrier(m->pool);
 }
 
+/* Rows that attend in the ways that were planned for them. */
+static void attend(const struct pass *p, const struct layer *l, const struct attention *a,
+                   int member)
+{
+    /* An expanded task makes the latents readable once for all its heads. */
+    int threads = pool_members(p->m->pool), heads = (a->heads + threads - 1) / threads;
+    int parts = (a->heads + heads - 1) / heads, expanded = p->run_count * parts;
+    int tasks = expanded + attention_tasks(p, a);
+    for (int i = pass_first(p, member); i < tasks; i = pass_next(p, i)) {
+        if (i >= expanded) {
+            attention_task(p, a, i - expanded, member);
+            continue;
+        }
+        int head = i % parts * heads, end = head + heads;
+        struct mla_part part = {.attention = a,
+                                .rows = p->m->scratch.runs[i / parts],
+                                .head = head,
+                                .head_end = end < a->heads ? end : a->heads};
+        mla_expand(p, &l->mla, &part, &p->m->scratch.members[member]);
+    }
+    pool_barrier(p->m->pool);
+}
+
 static void attention_phase(const struct pass *p, const struct layer *l, int index, int member)
 {
     const struct model *m = p->m;
@@ -136,13 +177,15 @@ static void attention_phase(const struct pass *p, const struct layer *l, int ind
                           .query_row = heads * (size_t)m->cache_floats,
                           .out = m->scratch.latents,
                           .out_row = heads * (size_t)m->config.mla.kv_rank};
-    attention_run(p, &a, member);
-    pool_barrier(m->pool);
+    attend(p, l, &a, member);
     int tiles = (p->count + ROW_TILE - 1) / ROW_TILE;
     for (int i = pass_first(p, member); i < tiles * m->config.heads; i = pass_next(p, i)) {
         int first = i / m->config.heads * ROW_TILE;
-        int count = p->count - first < ROW_TILE ? p->count - first : ROW_TILE;
-        unfold(p, l, i % m->config.heads, first, count, &m->scratch.members[member]);
+        int end = p->count - first < ROW_TILE ? p->count : first + ROW_TILE;
+        for (struct row_tile r = next_rows(p, first, end); r.first < end;
+             r = next_rows(p, r.first + r.count, end))
+            if (!m->scratch.expanded[r.first])
+                unfold(p, l, i % m->config.heads, r.first, r.count, &m->scratch.members[member]);
     }
     pool_barrier(m->pool);
 }

@@ -23,8 +23,12 @@ enum model_weights {
 };
 
 struct model_options {
-    int threads;          /* 0: the number of processors */
-    const char *kernels;  /* "avx512", "avx2", "portable"; NULL: the best that this machine has */
+    int threads;         /* 0: the number of processors */
+    const char *kernels; /* "avx512", "avx2", "portable"; NULL: the best that this machine has */
+    /* A row's result does not depend on what else is in the batch, nor on how its prompt was cut
+     * into batches. Otherwise it may, in the last bits: long chunks of a prompt are computed in
+     * other ways than short ones. */
+    bool deterministic;
     enum kv_type kv_type; /* of the caches that model_kv_shape describes */
     enum model_weights weights;
     bool rounded; /* inputs may be rounded to the precision of bfloat16 weights, for speed */
@@ -85,8 +89,8 @@ enum status model_reserve(struct model *m, int rows, struct error *err);
 
 /* Appends the rows to their sequences' caches and writes logits [rows that want them][vocabulary]
  * in row order. Rows of one sequence must be in order of position, and every earlier position of
- * a sequence must be in its cache or earlier in this batch. A row's result does not depend on
- * what else is in the batch. */
+ * a sequence must be in its cache or earlier in this batch. With
+ * options.deterministic, a row's result does not depend on what else is in the batch. */
 void model_forward(struct model *m, struct kv *kv, const struct batch_row *rows, int count,
                    float *logits);
 

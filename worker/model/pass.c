@@ -196,8 +196,7 @@ void pass_start(struct pass *p, void (*run)(void *pass, int member), double work
             m->scratch.logit_rows[p->logit_count++] = i;
         p->keeps_hidden |= r->hidden_out != NULL;
     }
-    p->tiles = m->scratch.tiles;
-    p->tile_count = attention_tiles(p->rows, p->count, m->scratch.tiles);
+    attention_plan(p);
     double work = work_per_row * p->count;
     bool alone = pool_threads(m->pool) == 1 || pace_alone(&m->pace, work);
     int64_t start = clock_mono_us();
@@ -251,6 +250,7 @@ static void carve_all(struct carving *c, const struct model *m, struct scratch *
     s->projected = floats(c, rows, (size_t)m->projected_floats);
     if (f->attention == ATTENTION_LATENT) {
         s->queries = floats(c, rows, heads * (size_t)m->cache_floats);
+        s->states = carve(c, rows * heads, sizeof *s->states);
         s->latents = floats(c, rows, heads * (size_t)f->mla.kv_rank);
     }
     s->attended = floats(c, rows, (size_t)m->attended_floats);
@@ -265,6 +265,8 @@ static void carve_all(struct carving *c, const struct model *m, struct scratch *
     s->experts = carve(c, rows * chosen, sizeof *s->experts);
     s->logit_rows = carve(c, rows, sizeof *s->logit_rows);
     s->tiles = carve(c, rows, sizeof *s->tiles);
+    s->runs = carve(c, rows, sizeof *s->runs);
+    s->expanded = carve(c, rows, sizeof *s->expanded);
     s->members = carve(c, (size_t)threads, sizeof *s->members);
     for (int i = 0; i < threads; i++) {
         struct member_scratch none;

@@ -51,7 +51,9 @@ struct scratch { /* of one batch; [row] first */
     float *router_logits, *weights;
     int *experts;
     int32_t *logit_rows;
-    struct row_tile *tiles;
+    struct row_tile *tiles, *runs; /* of struct pass */
+    bool *expanded;                /* the row is in one of the runs */
+    struct attend_state *states;   /* MLA: [heads] */
     struct member_scratch *members;
     void *memory;
     size_t bytes;
@@ -93,8 +95,7 @@ struct pass {
     struct kv *kv;
     const struct batch_row *rows;
     int count;
-    const struct row_tile *tiles; /* the rows, cut for attention */
-    int tile_count;
+    int tile_count, run_count; /* the rows, cut for attention: scratch.tiles, scratch.runs */
     float *logits;
     int logit_count;
     bool keeps_hidden; /* of some row */

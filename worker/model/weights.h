@@ -12,10 +12,11 @@ struct mlp {
 };
 
 struct mla {
-    struct matrix down;   /* rows of q_a (when there is one), then the latent and the rope key */
-    struct matrix query;  /* heads x query_panels */
-    struct matrix *key;   /* per head, transposed: [kv_rank][nope_dims] */
-    struct matrix *value; /* per head: [value_dims][kv_rank] */
+    struct matrix down;      /* rows of q_a (when there is one), then the latent and the rope key */
+    struct matrix query;     /* heads x query_panels */
+    struct matrix *key;      /* per head, transposed: [kv_rank][nope_dims] */
+    struct matrix *key_rows; /* per head: [nope_dims][kv_rank] */
+    struct matrix *value;    /* per head: [value_dims][kv_rank] */
     struct matrix out;
     const float *q_norm, *kv_norm;
 };

@@ -107,7 +107,9 @@ static void aim(const struct scene *s, int head, struct attend *a)
     *a = (struct attend){.type = s->shape.type,
                          .group = s->shape.group,
                          .cache = kv_block(s->kv, 0, 0),
+                         .value_cache = kv_block(s->kv, 0, 0),
                          .block_bytes = s->layout.bytes,
+                         .value_block_bytes = s->layout.bytes,
                          .blocks = s->table,
                          .keys = key * 16 * element,
                          .key_scales = s->layout.key_scales + key / group * 64,
@@ -205,7 +207,7 @@ static void test_kernels(const struct kernels *k)
 
 int main(void)
 {
-    static const char *const names[] = {"avx512", "avx2", "portable"};
+    static const char *const names[] = {"avx512-bf16", "avx512", "avx2", "portable"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const struct kernels *k = kernels_find(names[i]);
         if (k)

@@ -56,7 +56,8 @@ static void test_logits(void)
 static void test_batch_does_not_matter(void)
 {
     static const int chunks[] = {1, 2, 3, 7, 16, 77};
-    struct model_options one = {.threads = 1}, two = {.threads = 2};
+    struct model_options one = {.threads = 1, .deterministic = true};
+    struct model_options two = {.threads = 2, .deterministic = true};
     struct model *m = golden_model(DEMO, &one), *n = golden_model(DEMO, &two);
     const struct id_list *p = &prompts[3];
     size_t bytes = (size_t)p->count * model_vocab_size(m) * sizeof(float);
@@ -71,6 +72,98 @@ static void test_batch_does_not_matter(void)
     free(want);
     model_free(m);
     model_free(n);
+}
+
+static void make_prompt(struct id_list *out, int count, unsigned seed)
+{
+    for (out->count = 0; out->count < count; out->count++) {
+        seed = seed * 1664525u + 1013904223u;
+        out->ids[out->count] = (int32_t)(seed >> 8) % 900 + 50;
+    }
+}
+
+/* Prompts of more than one segment of attention, with every type of cache: deterministic, the
+ * bits agree however they are cut; otherwise, nearly. */
+static void test_long_prompts(enum kv_type type)
+{
+    static const int chunks[] = {700, 256, 37};
+    static struct id_list p;
+    make_prompt(&p, 700, 3);
+    struct model_options exact = {.threads = 2, .kv_type = type, .deterministic = true};
+    struct model_options fast = {.threads = 2, .kv_type = type};
+    struct model *m = golden_model(DEMO, &exact), *n = golden_model(DEMO, &fast);
+    size_t count = (size_t)p.count * model_vocab_size(m);
+    float *want = golden_run(m, &p, 64);
+    for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
+        float *got = golden_run(m, &p, chunks[i]), *near = golden_run(n, &p, chunks[i]);
+        CHECK(memcmp(got, want, count * sizeof *got) == 0);
+        if (type == KV_F32)
+            CHECK(golden_difference(near, want, count) < 1e-4);
+        free(got);
+        free(near);
+    }
+    free(want);
+    model_free(m);
+    model_free(n);
+}
+
+/* Rows of `sequences` prompts in one batch, in chunks of different lengths; the logits of the
+ * last token of each. */
+static void run_together(struct model *m, const struct id_list *p, int sequences, float *logits)
+{
+    struct kv_shape shape;
+    struct kv *kv = NULL;
+    struct error err;
+    int32_t blocks[4][32];
+    int done[4] = {0};
+    struct batch_row rows[300];
+    model_kv_shape(m, &shape);
+    CHECK_FATAL(kv_new(&shape, 128, &kv, &err) == OK && model_reserve(m, 300, &err) == OK);
+    for (int s = 0; s < sequences; s++)
+        CHECK_FATAL(kv_take(kv, 32, blocks[s]));
+    float *some = calloc(4 * (size_t)model_vocab_size(m), sizeof *some);
+    for (int n = 1; n > 0;) {
+        int wanted[4], finished = 0;
+        n = 0;
+        for (int s = 0; s < sequences; s++)
+            for (int i = 0; i < 20 + 30 * s && done[s] < p[s].count; i++, done[s]++) {
+                bool last = done[s] == p[s].count - 1;
+                rows[n++] = (struct batch_row){.token = p[s].ids[done[s]],
+                                               .position = done[s],
+                                               .blocks = blocks[s],
+                                               .wants_logits = last};
+                if (last)
+                    wanted[finished++] = s;
+            }
+        if (n)
+            model_forward(m, kv, rows, n, some);
+        for (int i = 0; i < finished; i++)
+            memcpy(logits + (size_t)wanted[i] * model_vocab_size(m),
+                   some + (size_t)i * model_vocab_size(m), model_vocab_size(m) * sizeof *some);
+    }
+    free(some);
+    kv_free(kv);
+}
+
+/* A deterministic result does not depend on the company of its sequence. */
+static void test_company_does_not_matter(void)
+{
+    static struct id_list p[4];
+    struct model_options options = {.threads = 2, .deterministic = true};
+    struct model *m = golden_model(DEMO, &options);
+    size_t vocab = model_vocab_size(m);
+    float *got = calloc(4 * vocab, sizeof *got);
+    for (int s = 0; s < 4; s++)
+        make_prompt(&p[s], 100 + 90 * s, (unsigned)s);
+    run_together(m, p, 4, got);
+    for (int s = 0; s < 4; s++) {
+        float *alone = golden_run(m, &p[s], 50);
+        CHECK(memcmp(got + (size_t)s * vocab, alone + (size_t)(p[s].count - 1) * vocab,
+                     vocab * sizeof *got) == 0);
+        free(alone);
+    }
+    free(got);
+    model_free(m);
 }
 
 /* AVX2 and AVX-512 compute the same sums in the same order. */
@@ -143,6 +236,10 @@ int main(void)
     read_prompts();
     test_logits();
     test_batch_does_not_matter();
+    test_long_prompts(KV_F32);
+    test_long_prompts(KV_BF16);
+    test_long_prompts(KV_INT8);
+    test_company_does_not_matter();
     test_instruction_sets_agree();
     test_routes();
     return check_done();

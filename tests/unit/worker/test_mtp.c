@@ -84,7 +84,8 @@ static void prompt_number(int n, const char *file, struct id_list *out)
 
 static void test_logits(const char *kernels)
 {
-    struct model_options options = {.threads = 2, .kernels = kernels, .mtp = true};
+    struct model_options options = {
+        .threads = 2, .kernels = kernels, .mtp = true, .deterministic = true};
     struct model *m = NULL;
     struct error err;
     if (model_load(DEMO, &options, &m, &err) != OK)
