@@ -64,6 +64,15 @@ theirs() { # DIR TYPE CASE
 
 median() { sort -n | awk '{ v[NR] = $1 } END { print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'; }
 
+# Files that fell out of the page cache would be read from the disk, in somebody's time.
+warm() { # DIR TYPE
+    local type=q8_0
+    [ "$2" = bf16 ] && type=bf16
+    [ "$2" = int4 ] && type=q4_0
+    cat "$1"/*.safetensors >/dev/null
+    [ -z "$llama" ] || [ ! -f "$1/$type.gguf" ] || cat "$1/$type.gguf" >/dev/null
+}
+
 measure() { # DIR TYPE CASE: a line of the table
     local mine=() limits=() other=() beside=- ratio=- bound round line
     for ((round = 0; round < rounds; round++)); do
@@ -95,6 +104,7 @@ printf '\n| model | weights | case | tokens/s | limit | share | llama.cpp | rati
 echo '|---|---|---|---|---|---|---|---|'
 for dir in "$@"; do
     for type in $types; do
+        warm "$dir" "$type"
         for case in $cases; do
             measure "$dir" "$type" "$case"
         done
