@@ -19,46 +19,32 @@ static const double READ_MOST = 512e6; /* of a machine's measurement */
 enum status bench_machine(const struct model *m, struct limits *out, struct error *err)
 {
     struct model_work work;
-    model_work(m, 1, 1, &work);
+    struct model_step step = {.rows = 1, .sequences = 1, .context = 1, .logits = 1};
+    model_work(m, &step, &work);
     struct pool *pool = pool_new(model_threads(m));
     if (!pool)
         return error_set(err, NOMEM, "out of memory or threads");
-    double bytes = work.bytes_per_step < READ_MOST ? work.bytes_per_step : READ_MOST;
+    double bytes = work.bytes < READ_MOST ? work.bytes : READ_MOST;
     enum status st = limits_measure(pool, (size_t)bytes, out, err);
     pool_free(pool);
     return st;
 }
 
-/* Seconds of a step of that many rows, of which `heads` go through the head. */
-static double step_seconds(const struct model *m, int rows, int context, int heads,
-                           const struct limits *l, bool *by_reading)
-{
-    struct model_work work;
-    struct model_info info;
-    model_work(m, rows, context, &work);
-    model_describe(m, &info);
-    double read = work.bytes_per_step / l->bytes_per_s;
-    double skipped = (double)(rows - heads) * info.hidden * model_vocab_size(m);
-    double multiply =
-        (work.multiply_adds_per_row * rows - skipped) / l->multiply_adds_per_s[ARITHMETIC_F32];
-    *by_reading = read > multiply;
-    return read > multiply ? read : multiply;
-}
-
 void bench_limit(const struct model *m, const struct bench_case *c, const struct limits *machine,
                  struct bench_limit *out)
 {
-    bool reading;
-    if (c->made) {
-        double s =
-            step_seconds(m, c->sequences, c->prompt + c->made / 2, c->sequences, machine, &reading);
-        *out = (struct bench_limit){c->sequences / s, reading};
-        return;
-    }
-    int rows = c->prompt * c->sequences;
+    int rows = c->made ? c->sequences : c->sequences * c->prompt;
     rows = rows < STEP_TOKENS ? rows : STEP_TOKENS;
-    double s = step_seconds(m, rows, c->prompt / 2, 1, machine, &reading);
-    *out = (struct bench_limit){rows / s, reading};
+    struct model_step step = {.rows = rows,
+                              .sequences = c->sequences,
+                              .context = c->made ? c->prompt + c->made / 2 : c->prompt / 2,
+                              .logits = c->sequences};
+    struct model_work work;
+    model_work(m, &step, &work);
+    double read = work.bytes / machine->bytes_per_s, multiply = 0;
+    for (int i = 0; i < ARITHMETIC_KINDS; i++)
+        multiply += work.multiply_adds[i] / machine->multiply_adds_per_s[i];
+    *out = (struct bench_limit){rows / (read > multiply ? read : multiply), read > multiply};
 }
 
 static bool count_token(void *arg, const struct sched_token *t)

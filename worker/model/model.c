@@ -36,16 +36,13 @@ static void derive_sizes(struct model *m)
 /* For the choice between one thread and all. */
 static void count_work(struct model *m)
 {
-    struct model_work work = {0};
-    model_work(m, 1, 1, &work);
-    m->work_per_row = work.multiply_adds_per_row;
-    if (!m->mtp)
-        return;
-    work = (struct model_work){0};
-    work_add_layer(&work, m, &m->mtp->layer, 1);
-    work_add_matrix(&work, &m->mtp->project, 1, 1);
-    work_add_matrix(&work, &m->head, 1, 1);
-    m->mtp->work_per_row = work.multiply_adds_per_row;
+    double head = work_of_matrix(&m->head);
+    m->work_per_row = head;
+    for (int i = 0; i < m->config.layers; i++)
+        m->work_per_row += work_of_layer(m, &m->layers[i]);
+    if (m->mtp)
+        m->mtp->work_per_row =
+            head + work_of_layer(m, &m->mtp->layer) + work_of_matrix(&m->mtp->project);
 }
 
 static enum status load(struct model *m, const char *dir, struct error *err)

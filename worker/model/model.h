@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "worker/cpu/limits.h"
 #include "worker/kv.h"
 #include "worker/model/safetensors.h"
 
@@ -65,13 +66,19 @@ struct model_info {
     int64_t scratch_bytes; /* of model_reserve so far */
 };
 void model_describe(const struct model *m, struct model_info *out);
-/* What a step of that many rows costs at the least, each row attending to `context` tokens: for
- * measurements. The experts are taken to be chosen at random. */
-struct model_work {
-    double bytes_per_step; /* of weights and cache */
-    double multiply_adds_per_row;
+/* A step, for measurements. */
+struct model_step {
+    int rows;
+    int sequences; /* that they belong to */
+    int context;   /* positions that a row attends to, on average */
+    int logits;    /* rows that want them */
 };
-void model_work(const struct model *m, int rows, int context, struct model_work *out);
+/* What a step costs at the least. The experts are taken to be chosen at random. */
+struct model_work {
+    double bytes;                           /* of weights and cache, each read once */
+    double multiply_adds[ARITHMETIC_KINDS]; /* by what the kernels compute them in */
+};
+void model_work(const struct model *m, const struct model_step *step, struct model_work *out);
 /* What a cache for this model must look like; blocks is the caller's. */
 void model_kv_shape(const struct model *m, struct kv_shape *out);
 

@@ -104,9 +104,9 @@ struct pass {
 /* All weights of the configuration, checked and packed. */
 enum status model_load_weights(struct model *m, struct error *err);
 /* Costs added up: a matrix used `times` times a row, its weights read `reads` times a step. */
-void work_add_matrix(struct model_work *work, const struct matrix *w, double times, double reads);
-void work_add_layer(struct model_work *work, const struct model *m, const struct layer *l,
-                    int rows);
+/* The multiply-adds of one row through the weights of a layer, and of a matrix. */
+double work_of_layer(const struct model *m, const struct layer *l);
+double work_of_matrix(const struct matrix *w);
 enum status scratch_reserve(struct model *m, int rows, struct error *err);
 void scratch_done(struct scratch *s);
 /* Runs a pass on the pool, by all its members or by one. */

@@ -4,32 +4,73 @@
 
 #include "worker/model/pass.h"
 
-void work_add_matrix(struct model_work *work, const struct matrix *w, double times, double reads)
+struct counting {
+    const struct model *m;
+    const struct model_step *step;
+    struct model_work work;
+};
+
+static enum arithmetic arithmetic_of(const struct model *m, const struct matrix *w)
+{
+    switch (kernels_input(m->kernels, w, m->options.rounded)) {
+    case INPUT_BF16:
+        return ARITHMETIC_BF16;
+    case INPUT_INT8:
+        return ARITHMETIC_INT8;
+    default:
+        return ARITHMETIC_F32;
+    }
+}
+
+/* A matrix, or `read` of its like, and rows through it. */
+static void add_matrix(struct counting *c, const struct matrix *w, double read, double rows)
 {
     if (!w->panels)
         return;
-    work->bytes_per_step += matrix_bytes(w) * reads;
-    work->multiply_adds_per_row += (double)w->rows * w->cols * times;
+    c->work.bytes += matrix_bytes(w) * read;
+    c->work.multiply_adds[arithmetic_of(c->m, w)] += (double)w->rows * w->cols * rows;
 }
 
-void work_add_layer(struct model_work *work, const struct model *m, const struct layer *l, int rows)
+static void add_layer(struct counting *c, const struct layer *l)
 {
-    const struct moe_config *c = &m->config.moe;
+    const struct moe_config *moe = &c->m->config.moe;
+    double rows = c->step->rows, heads = c->m->config.heads;
     const struct matrix *each[] = {&l->mla.down,   &l->mla.query, &l->mla.out,   &l->gqa.query,
                                    &l->gqa.key,    &l->gqa.value, &l->gqa.out,   &l->router,
                                    &l->dense.gate, &l->dense.up,  &l->dense.down};
     for (size_t j = 0; j < sizeof each / sizeof *each; j++)
-        work_add_matrix(work, each[j], 1, 1);
-    if (m->config.attention == ATTENTION_LATENT) {
-        work_add_matrix(work, &l->mla.key[0], m->config.heads, m->config.heads);
-        work_add_matrix(work, &l->mla.value[0], m->config.heads, m->config.heads);
+        add_matrix(c, each[j], 1, rows);
+    if (c->m->config.attention == ATTENTION_LATENT) {
+        add_matrix(c, &l->mla.key[0], heads, heads * rows);
+        add_matrix(c, &l->mla.value[0], heads, heads * rows);
     }
     if (!l->experts)
         return;
-    double touched = c->experts * (1 - pow(1 - (double)c->chosen / c->experts, rows));
-    work_add_matrix(work, &l->experts[0].gate, c->chosen, touched);
-    work_add_matrix(work, &l->experts[0].up, c->chosen, touched);
-    work_add_matrix(work, &l->experts[0].down, c->chosen, touched);
+    double touched = moe->experts * (1 - pow(1 - (double)moe->chosen / moe->experts, rows));
+    add_matrix(c, &l->experts[0].gate, touched, moe->chosen * rows);
+    add_matrix(c, &l->experts[0].up, touched, moe->chosen * rows);
+    add_matrix(c, &l->experts[0].down, touched, moe->chosen * rows);
+}
+
+double work_of_matrix(const struct matrix *w)
+{
+    return (double)w->rows * w->cols;
+}
+
+static double all_of(const struct model_work *work)
+{
+    double sum = 0;
+    for (int i = 0; i < ARITHMETIC_KINDS; i++)
+        sum += work->multiply_adds[i];
+    return sum;
+}
+
+double work_of_layer(const struct model *m, const struct layer *l)
+{
+    struct model_step one = {.rows = 1};
+    struct counting c = {.m = m, .step = &one};
+    add_layer(&c, l);
+    return all_of(&c.work);
 }
 
 void model_describe(const struct model *m, struct model_info *out)
@@ -57,19 +98,25 @@ void model_describe(const struct model *m, struct model_info *out)
     *out = info;
 }
 
-void model_work(const struct model *m, int rows, int context, struct model_work *out)
+static void add_attention(struct counting *c)
 {
-    struct model_work work = {0};
-    for (int i = 0; i < m->config.layers; i++)
-        work_add_layer(&work, m, &m->layers[i], rows);
-    work_add_matrix(&work, &m->head, 1, 1);
-    double cached = (double)m->config.layers * context;
+    const struct model_config *config = &c->m->config;
     struct kv_shape kv;
-    model_kv_shape(m, &kv);
-    work.bytes_per_step += (double)rows * context * (double)(kv_block_bytes(&kv) / KV_BLOCK_TOKENS);
-    work.multiply_adds_per_row +=
-        cached * m->config.heads *
-        (m->config.attention == ATTENTION_LATENT ? m->cache_floats + m->config.mla.kv_rank
-                                                 : 2 * m->config.gqa.head_dims);
-    *out = work;
+    model_kv_shape(c->m, &kv);
+    double token_bytes = (double)(kv_block_bytes(&kv) / KV_BLOCK_TOKENS);
+    c->work.bytes += (double)c->step->sequences * c->step->context * token_bytes;
+    c->work.multiply_adds[ARITHMETIC_F32] +=
+        (double)config->layers * c->step->context * c->step->rows * config->heads *
+        (config->attention == ATTENTION_LATENT ? c->m->cache_floats + config->mla.kv_rank
+                                               : 2 * config->gqa.head_dims);
+}
+
+void model_work(const struct model *m, const struct model_step *step, struct model_work *out)
+{
+    struct counting c = {.m = m, .step = step};
+    for (int i = 0; i < m->config.layers; i++)
+        add_layer(&c, &m->layers[i]);
+    add_matrix(&c, &m->head, 1, step->logits);
+    add_attention(&c);
+    *out = c.work;
 }
