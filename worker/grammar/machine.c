@@ -106,7 +106,6 @@ static void close_set(struct machine *m, struct set *s, uint32_t mark)
         const struct node *n = &a->nodes[t.node];
         if (n->flags & NODE_ACCEPT && t.stack == MACHINE_BOTTOM) {
             s->ended = true;
-            s->ended_most = t.most;
         } else if (n->flags & NODE_ACCEPT) {
             const struct frame *f = &m->frames[t.stack];
             add(m, s, (struct thread){f->ret, f->parent, 0, 0});

@@ -28,7 +28,6 @@ struct thread {
 struct set {
     uint32_t first, count; /* in machine.threads */
     bool ended;            /* some thread returned from the bottom frame */
-    uint32_t ended_most;   /* its count */
 };
 
 struct machine {
