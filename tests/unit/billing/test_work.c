@@ -150,7 +150,8 @@ static void check_relay(struct billing_settings *s, struct metrics *metrics)
     struct relay *r = relay_start(s, metrics, &err);
     CHECK_FATAL(r != NULL);
     /* A change while nobody listens, or before: seen by the copy that is out of date. */
-    const char *argv[] = {"SET", "tg:k:" KEY_HASH, "1:{}"};
+    static const char key[] = "tg:k:" KEY_HASH;
+    const char *argv[] = {"SET", key, "1:{}"};
     CHECK(redis_sync_command(direct, 3, argv, NULL, &err) != NULL);
     cut_connections();
     CHECK(comes(redis_get, "tg:k:" KEY_HASH, "3:"));

@@ -204,10 +204,7 @@ static void cut_at_stop(struct buf *text, const char *const *stop, int count)
 /* Whatever the tokens, what comes out is the decoded text up to the first stop string. */
 static void test_property(void)
 {
-    static const char *const stop[] = {"abca",
-                                       "\xe4\xbd\xa0"
-                                       "b",
-                                       "bb", "caa", "\xef\xbf\xbd"};
+    static const char *const stop[] = {"abca", "\xe4\xbd\240b", "bb", "caa", "\xef\xbf\xbd"};
     static const int32_t some[] = {'a', 'b', 'c', 256, 257, 258, 259, 0xe4, 0xbd, 0xa0, 0xf0, 0x9f};
     for (int round = 0; round < 20000; round++) {
         int32_t ids[24];
