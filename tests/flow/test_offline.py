@@ -16,6 +16,8 @@ BUILD = os.environ.get("TOLLGATE_BUILD", os.path.join(ROOT, "build"))
 WORKER = os.path.join(BUILD, "bin", "tollgate-worker")
 DEMO = os.path.join(ROOT, "models", "demo")
 SHARED = os.environ.get("TOLLGATE_SHARED", os.path.join(ROOT, "..", "shared"))
+HELD_OUT = os.path.join(ROOT, "tests", "golden", "demo", "heldout.json")
+COSTS = [(("--kv", "bf16"), 0.002), (("--kv", "int8"), 0.002)]
 FIXTURES = os.path.join(SHARED, "fixtures", "models")
 
 
@@ -116,6 +118,19 @@ def check_texts(folder):
     assert twice["mean surprise"] == fields(whole)["mean surprise"]
 
 
+def perplexity(*args):
+    return float(fields(good("--model", DEMO, "--perplexity", HELD_OUT, *args))["perplexity"])
+
+
+def check_costs():
+    """What cheaper types cost on held-out text, as a share of the exact types' perplexity."""
+    exact = perplexity()
+    for args, most in COSTS:
+        cost = perplexity(*args) / exact - 1
+        print(" ".join(args), f"{100 * cost:+.3f} %")
+        assert abs(cost) < most, (args, cost)
+
+
 def check_fixtures(folder):
     names = sorted(os.listdir(FIXTURES)) if os.path.isdir(FIXTURES) else []
     for name in names:
@@ -187,6 +202,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         check_demo(folder)
         check_texts(folder)
+        if "address" not in BUILD:
+            check_costs()
         check_fixtures(folder)
         bare = os.path.join(folder, "none")
         shutil.copytree(DEMO, bare, ignore=shutil.ignore_patterns("tokenizer*"))
