@@ -5,6 +5,8 @@
  */
 #include <assert.h>
 
+#include "base/clock.h"
+#include "base/crypto.h"
 #include "worker/backend.h"
 #include "worker/chat.h"
 #include "worker/kv.h"
@@ -13,8 +15,6 @@
 #include "worker/textout.h"
 
 enum { JOB_HEADS = 1024, STEP_TEXT_MAX = 1 << 20, QUEUE_MAX = 1024 };
-/* More than what any template says about tools, and around each tool or call. */
-enum { TOOLS_OVERHEAD = 1024, TOOL_OVERHEAD = 96 };
 
 struct choice {
     struct textout *text;
@@ -73,6 +73,17 @@ static void job_free(struct cpu_job *j)
     free(j);
 }
 
+/* Tools that must not be called are not shown either. */
+static struct chat_request chat_request_of(const struct job *job)
+{
+    return (struct chat_request){.messages = job->messages,
+                                 .count = job->message_count,
+                                 .tools = job->tools,
+                                 .tool_count = job->tool_choice == TOOL_NEVER ? 0 : job->tool_count,
+                                 .thinking = job->thinking,
+                                 .wall_s = clock_wall_ms() / 1000};
+}
+
 static struct cpu_job *job_new(struct cpu *c, const struct job *job)
 {
     struct cpu_job *j = calloc(1, sizeof *j + (size_t)job->choices * sizeof *j->choices);
@@ -81,13 +92,23 @@ static struct cpu_job *job_new(struct cpu *c, const struct job *job)
     j->id = job->id;
     j->count = j->running = job->choices;
     j->logprobs = job->sampling.logprobs;
-    bool reasoning =
-        chat_starts_in_reasoning(c->chat, job->messages, job->message_count, job->thinking);
+    struct textout_options options = {.tokenizer = c->tokenizer,
+                                      .markers = &c->markers,
+                                      .stop = job->stop,
+                                      .stop_count = job->stop_count};
+    if (!job->prompt) {
+        struct chat_request chat = chat_request_of(job);
+        options.starts_in_reasoning = chat_starts_in_reasoning(c->chat, &chat);
+        options.tools = job->tools;
+        options.tool_count = job->tool_choice == TOOL_NEVER ? 0 : job->tool_count;
+        options.one_call = job->one_call;
+    }
     bool made = true;
     for (int i = 0; i < j->count; i++) {
         struct choice *ch = &j->choices[i];
         delta_init(&ch->made, STEP_TEXT_MAX);
-        ch->text = textout_new(c->tokenizer, &c->markers, reasoning, job->stop, job->stop_count);
+        crypto_random(&options.id_seed, sizeof options.id_seed);
+        ch->text = textout_new(&options);
         made = made && ch->text;
     }
     if (!made) {
@@ -160,28 +181,26 @@ static bool on_token(void *arg, const struct sched_token *made)
     struct cpu_job *j = *find(c, made->id);
     assert(j);
     struct choice *ch = &j->choices[made->choice];
-    bool is_reasoning = false, stopped = false;
-    enum status st = textout_push(ch->text, made->token, &ch->made.parts[DELTA_CONTENT],
-                                  &ch->made.parts[DELTA_REASONING], &is_reasoning, &stopped);
-    if (st == OK && made->logprobs && !is_reasoning && !textout_ends(ch->text, made->token))
+    struct textout_said said;
+    enum status st = textout_push(ch->text, made->token, &ch->made, &said);
+    if (st == OK && made->logprobs && said.is_content)
         st = add_logprobs(c, made, &ch->made);
     j->counts.cached = made->cached;
     j->counts.completion++;
-    j->counts.reasoning += is_reasoning;
+    j->counts.reasoning += said.is_reasoning;
     mark(c, j, ch);
     if (st != OK)
         set_failure(j, JOB_INTERNAL, "the worker is out of memory");
-    return stopped || j->failure;
+    return said.stopped || j->failure;
 }
 
 static enum job_end end_choice(struct cpu_job *j, struct choice *ch, enum sched_end end)
 {
     switch (end) {
     case SCHED_STOPPED:
-        return JOB_STOP;
+        return textout_calls(ch->text) ? JOB_TOOL_CALLS : JOB_STOP;
     case SCHED_LENGTH:
-        if (textout_flush(ch->text, &ch->made.parts[DELTA_CONTENT],
-                          &ch->made.parts[DELTA_REASONING]) != OK)
+        if (textout_flush(ch->text, &ch->made) != OK)
             set_failure(j, JOB_INTERNAL, "the worker is out of memory");
         return JOB_LENGTH;
     case SCHED_CANCELLED:
@@ -299,12 +318,12 @@ static void schedule(struct cpu *c, const struct job *job, const struct token_li
 
 static bool may_be_asked(struct cpu *c, const struct job *job)
 {
-    const char *param = job->prompt                  ? "prompt"
-                        : job->tool_count            ? "tools"
-                        : job->format != FORMAT_TEXT ? "response_format"
-                                                     : NULL;
-    if (param) {
-        refuse(c, job->id, JOB_INVALID, "this worker answers in text, to messages", param);
+    if (job->format != FORMAT_TEXT) {
+        refuse(c, job->id, JOB_INVALID, "this worker answers in text", "response_format");
+        return false;
+    }
+    if (job->tool_count && c->markers.tools == TOOLS_NONE) {
+        refuse(c, job->id, JOB_INVALID, "this model knows no tools", "tools");
         return false;
     }
     for (int i = 0; i < job->sampling.bias_count; i++)
@@ -325,9 +344,14 @@ static void cpu_submit(struct backend *b, const struct job *job)
         return;
     /* Text far past the context is not encoded to its end: other requests wait for this thread. */
     token_list_init(&prompt, 2 * (size_t)c->base.model.context_tokens + 64);
-    enum status st =
-        chat_render(c->chat, job->messages, job->message_count, job->thinking, &prompt, &err);
-    if (st != OK && st != LIMITED)
+    struct chat_request chat = chat_request_of(job);
+    enum status st = job->prompt ? chat_complete(c->chat, job->prompt, job->suffix, &prompt, &err)
+                                 : chat_render(c->chat, &chat, &prompt, &err);
+    if (st == INVALID && job->prompt)
+        refuse(c, job->id, JOB_INVALID, err.text, job->suffix ? "suffix" : "prompt");
+    else if (st == OK && prompt.count == 0)
+        refuse(c, job->id, JOB_INVALID, "the prompt is empty", "prompt");
+    else if (st != OK && st != LIMITED)
         refuse_status(c, job->id, st, &err);
     else if (fits(c, job, prompt.count, st == LIMITED))
         schedule(c, job, &prompt);
@@ -468,8 +492,11 @@ struct backend *backend_cpu_new(const struct cpu_options *options, const struct 
     struct backend_model *m = &c->base.model;
     set_name(m, options);
     memcpy(m->tokenizer_hash, tokenizer_hash(c->tokenizer), sizeof m->tokenizer_hash);
-    chat_overhead(c->chat, &m->prompt_overhead_tokens, &m->message_overhead_tokens);
-    m->tools_overhead_tokens = TOOLS_OVERHEAD;
-    m->tool_overhead_tokens = TOOL_OVERHEAD;
+    struct chat_overhead overhead;
+    chat_overhead(c->chat, &overhead);
+    m->prompt_overhead_tokens = overhead.prompt;
+    m->message_overhead_tokens = overhead.message;
+    m->tools_overhead_tokens = overhead.tools;
+    m->tool_overhead_tokens = overhead.tool;
     return &c->base;
 }

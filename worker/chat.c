@@ -4,38 +4,58 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-#include "base/crypto.h"
 #include "base/json.h"
 #include "worker/chat_private.h"
+#include "worker/textfile.h"
+#include "worker/utf8.h"
 
 enum { CONFIG_BYTES_MAX = 4 << 20 };
 
-static const struct chat_kind *const kinds[] = {&chat_deepseek_v31};
+struct chat_template {
+    const struct tokenizer *tokenizer;
+    const struct chat_kind *kind;
+    struct chat_markers markers;
+    int32_t fim_begin, fim_hole, fim_end;
+    int32_t bos; /* in front of a completed text; -1: none */
+};
+
+static const struct chat_kind *const kinds[] = {
+    &chat_deepseek_v31, &chat_deepseek_r1_0528,
+    &chat_deepseek_r1,  &chat_deepseek_v3_0324,
+    &chat_deepseek_v3,  &chat_deepseek_v2,
+    &chat_qwen3,        &chat_qwen3_thinking,
+    &chat_qwen25,       &chat_qwen2,
+    &chat_llama32,      &chat_llama31,
+    &chat_llama3,       &chat_llama2,
+};
+
+static bool matches(const struct chat_kind *k, const char *text)
+{
+    for (int i = 0; i < CHAT_TEXTS_MAX && k->has[i]; i++)
+        if (!strstr(text, k->has[i]))
+            return false;
+    for (int i = 0; i < CHAT_TEXTS_MAX && k->has_not[i]; i++)
+        if (strstr(text, k->has_not[i]))
+            return false;
+    return true;
+}
 
 static const struct chat_kind *find_kind(const char *text)
 {
-    uint8_t hash[SHA256_BYTES];
-    char hex[2 * SHA256_BYTES + 1];
-    crypto_sha256(text, strlen(text), hash);
-    for (int i = 0; i < SHA256_BYTES; i++)
-        snprintf(hex + 2 * i, 3, "%02x", hash[i]);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (strcmp(hex, kinds[i]->sha256) == 0)
+        if (matches(kinds[i], text))
             return kinds[i];
     return NULL;
 }
 
-static enum status find_tokens(struct chat_template *c, struct error *err)
+static enum status check_tokens(const struct chat_template *c, struct error *err)
 {
-    for (int i = 0; i < CHAT_TOKEN_COUNT; i++) {
-        const char *text = c->kind->tokens[i];
-        c->ids[i] = text ? tokenizer_id(c->tokenizer, text) : -1;
-        if (text && c->ids[i] < 0)
+    for (int i = 0; i < CHAT_TEXTS_MAX && c->kind->needs[i]; i++)
+        if (tokenizer_id(c->tokenizer, c->kind->needs[i]) < 0)
             return error_set(err, INVALID,
                              "the chat template (%s) needs the added token \"%s\", which the "
                              "tokenizer has not",
-                             c->kind->name, text);
-    }
+                             c->kind->name, c->kind->needs[i]);
     return OK;
 }
 
@@ -72,46 +92,130 @@ static enum status add_generation_stops(const char *dir, struct chat_markers *m,
     return OK;
 }
 
-static enum status load(struct chat_template *c, const char *dir, const struct json *config,
+/* The first of these that is an added token; -1: none. */
+static int32_t first_token(const struct tokenizer *t, const char *const *names, int count)
+{
+    for (int i = 0; i < count; i++) {
+        int32_t id = tokenizer_id(t, names[i]);
+        if (id >= 0)
+            return id;
+    }
+    return -1;
+}
+
+static void set_markers(struct chat_template *c)
+{
+    const struct tokenizer *t = c->tokenizer;
+    const struct chat_kind *k = c->kind;
+    bool deepseek = k->tools == TOOLS_DEEPSEEK || k->tools == TOOLS_DEEPSEEK_31;
+    bool qwen = k->tools == TOOLS_QWEN;
+    c->markers = (struct chat_markers){
+        .think_begin = tokenizer_id(t, "<think>"),
+        .think_end = tokenizer_id(t, "</think>"),
+        .opens_thinking = k->opens_thinking,
+        .tools = k->tools,
+        .calls_begin = deepseek ? tokenizer_id(t, "<｜tool▁calls▁begin｜>") : -1,
+        .calls_end = deepseek ? tokenizer_id(t, "<｜tool▁calls▁end｜>") : -1,
+        .call_begin = deepseek ? tokenizer_id(t, "<｜tool▁call▁begin｜>")
+                      : qwen   ? tokenizer_id(t, "<tool_call>")
+                               : -1,
+        .call_end = deepseek ? tokenizer_id(t, "<｜tool▁call▁end｜>")
+                    : qwen   ? tokenizer_id(t, "</tool_call>")
+                             : -1,
+        .call_sep = deepseek ? tokenizer_id(t, "<｜tool▁sep｜>") : -1};
+    for (int i = 0; i < CHAT_TEXTS_MAX && k->ends[i]; i++) {
+        int32_t id = tokenizer_id(t, k->ends[i]);
+        if (id >= 0)
+            add_stop(&c->markers, id);
+    }
+}
+
+static void set_fill_tokens(struct chat_template *c)
+{
+    static const char *const begin[] = {"<｜fim▁begin｜>", "<|fim_prefix|>", "<fim_prefix>"};
+    static const char *const hole[] = {"<｜fim▁hole｜>", "<|fim_suffix|>", "<fim_suffix>"};
+    static const char *const end[] = {"<｜fim▁end｜>", "<|fim_middle|>", "<fim_middle>"};
+    static const char *const bos[] = {"<｜begin▁of▁sentence｜>", "<|begin_of_text|>", "<s>"};
+    c->fim_begin = first_token(c->tokenizer, begin, 3);
+    c->fim_hole = first_token(c->tokenizer, hole, 3);
+    c->fim_end = first_token(c->tokenizer, end, 3);
+    c->bos = first_token(c->tokenizer, bos, 3);
+}
+
+static enum status load(struct chat_template *c, const char *dir, const char *text,
                         struct error *err)
 {
-    const char *text = json_string(json_get(config, "chat_template"));
-    if (!text)
-        return error_set(err, INVALID, "chat_template is not there or not a string");
     c->kind = find_kind(text);
     if (!c->kind)
-        return error_set(err, INVALID, "the chat template is none that this program knows (%s)",
-                         kinds[0]->name);
-    enum status st = find_tokens(c, err);
+        return error_set(err, INVALID,
+                         "the chat template is none that this program knows (DeepSeek V2, V3, R1, "
+                         "V3.1, Qwen2, 2.5, 3, Llama 2, 3, 3.1)");
+    enum status st = check_tokens(c, err);
     if (st != OK)
         return st;
-    c->markers = (struct chat_markers){.think_begin = c->ids[CHAT_THINK_BEGIN],
-                                       .think_end = c->ids[CHAT_THINK_END],
-                                       .starts_in_reasoning = c->kind->starts_in_reasoning};
-    add_stop(&c->markers, c->ids[CHAT_EOS]);
+    set_markers(c);
+    set_fill_tokens(c);
     return add_generation_stops(dir, &c->markers, err);
+}
+
+/* chat_template of tokenizer_config.json is a text, or a list of {"name", "template"}. */
+static const char *template_of(const struct json *config)
+{
+    const struct json *v = json_get(config, "chat_template");
+    if (!json_is_array(v))
+        return json_string(v);
+    for (const struct json *one = json_first(v); one; one = json_next(one)) {
+        const char *name = json_string(json_get(one, "name"));
+        if (name && strcmp(name, "default") == 0)
+            return json_string(json_get(one, "template"));
+    }
+    return NULL;
+}
+
+/* Newer models keep the template in a file of its own. */
+static enum status read_template(const char *dir, struct buf *out, struct error *err)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/tokenizer_config.json", dir);
+    struct json *config = NULL;
+    enum status st = json_parse_file(path, CONFIG_BYTES_MAX, &config, err);
+    if (st != OK)
+        return st;
+    const char *text = template_of(config);
+    st = text ? buf_adds(out, text) : OK;
+    json_free(config);
+    if (st != OK || text)
+        return st;
+    snprintf(path, sizeof path, "%s/chat_template.jinja", dir);
+    struct stat sb;
+    if (stat(path, &sb) == 0)
+        return textfile_read(path, out, err);
+    return error_set(err, INVALID,
+                     "%s/tokenizer_config.json: chat_template is not there or not a string, and "
+                     "there is no chat_template.jinja",
+                     dir);
 }
 
 enum status chat_load(const char *dir, const struct tokenizer *t, struct chat_template **out,
                       struct error *err)
 {
-    char path[4096];
-    if ((size_t)snprintf(path, sizeof path, "%s/tokenizer_config.json", dir) >= sizeof path)
+    if (strlen(dir) > 4000)
         return error_set(err, INVALID, "the folder's name is too long");
-    struct json *config = NULL;
-    enum status st = json_parse_file(path, CONFIG_BYTES_MAX, &config, err);
-    if (st != OK)
-        return st;
-    struct chat_template *c = calloc(1, sizeof *c);
-    if (c) {
-        c->tokenizer = t;
-        st = load(c, dir, config, err);
-    } else {
+    struct buf text;
+    buf_init(&text, CONFIG_BYTES_MAX);
+    enum status st = read_template(dir, &text, err);
+    struct chat_template *c = st == OK ? calloc(1, sizeof *c) : NULL;
+    const char *text_z = c ? buf_cstr(&text) : NULL;
+    if (st == OK && !text_z)
         st = error_set(err, NOMEM, "out of memory");
+    if (st == OK) {
+        c->tokenizer = t;
+        st = load(c, dir, text_z, err);
+        if (st != OK)
+            error_prefix(err, "%s", dir);
     }
-    json_free(config);
+    buf_done(&text);
     if (st != OK) {
-        error_prefix(err, "%s", path);
         chat_free(c);
         return st;
     }
@@ -124,32 +228,93 @@ void chat_free(struct chat_template *c)
     free(c);
 }
 
-enum status chat_render(const struct chat_template *c, const struct chat_message *messages,
-                        int count, bool thinking, struct token_list *out, struct error *err)
+const char *chat_name(const struct chat_template *c)
 {
-    if (count <= 0)
+    return c->kind->name;
+}
+
+static enum status check_message(const struct chat_template *c, const struct chat_request *in,
+                                 int at, struct error *err)
+{
+    const struct chat_message *m = &in->messages[at];
+    bool assistant = chat_is(m, "assistant");
+    if (!assistant && !chat_is(m, "user") && !chat_is(m, "system") && !chat_is(m, "tool"))
+        return error_set(err, INVALID,
+                         "messages[%d]: unknown role \"%.40s\" (system, user, assistant, tool)", at,
+                         m->role);
+    if (m->prefix && !(assistant && at == in->count - 1))
+        return error_set(err, INVALID,
+                         "messages[%d]: prefix is for the last message, of role assistant", at);
+    if (m->prefix && m->tool_call_count)
+        return error_set(err, INVALID, "messages[%d]: a prefix has no tool calls", at);
+    if (m->tool_call_count > 1 && c->kind->single_calls)
+        return error_set(err, INVALID, "messages[%d]: this model makes one call at once", at);
+    if (m->tool_call_count && c->kind->tools == TOOLS_NONE)
+        return error_set(err, INVALID, "messages[%d]: this model knows no tools", at);
+    if (!utf8_valid((const uint8_t *)m->content, strlen(m->content)))
+        return error_set(err, INVALID, "messages[%d]: not UTF-8", at);
+    return OK;
+}
+
+enum status chat_render(const struct chat_template *c, const struct chat_request *in,
+                        struct token_list *out, struct error *err)
+{
+    if (in->count <= 0)
         return error_set(err, INVALID, "messages is empty");
-    struct chat_input in = {.c = c, .messages = messages, .count = count, .thinking = thinking};
-    enum status st = c->kind->render(&in, out, err);
+    if (in->tool_count && c->kind->tools == TOOLS_NONE)
+        return error_set(err, INVALID, "this model (%s) knows no tools", c->kind->name);
+    for (int i = 0; i < in->count; i++) {
+        enum status st = check_message(c, in, i, err);
+        if (st != OK)
+            return st;
+    }
+    struct prompt p;
+    prompt_begin(&p, c->tokenizer, out);
+    enum status said = c->kind->render(in, &p, err);
+    enum status st = prompt_end(&p);
+    if (said != OK)
+        return said;
     if (st == LIMITED)
+        error_set(err, st, "the prompt has more than %zu tokens", out->max);
+    else if (st == NOMEM)
+        error_set(err, st, "out of memory");
+    else if (st == INVALID)
+        error_set(err, st, "a text of the prompt is not UTF-8");
+    return st;
+}
+
+bool chat_starts_in_reasoning(const struct chat_template *c, const struct chat_request *in)
+{
+    assert(in->count > 0);
+    return c->kind->starts_in_reasoning && c->kind->starts_in_reasoning(in);
+}
+
+enum status chat_complete(const struct chat_template *c, const char *prompt, const char *suffix,
+                          struct token_list *out, struct error *err)
+{
+    if (suffix && (c->fim_begin < 0 || c->fim_hole < 0 || c->fim_end < 0))
+        return error_set(err, INVALID, "this model has no tokens to fill in the middle (suffix)");
+    const int32_t marks[] = {c->bos, suffix ? c->fim_begin : -1, suffix ? c->fim_hole : -1,
+                             suffix ? c->fim_end : -1};
+    const char *const texts[] = {"", prompt, suffix ? suffix : "", ""};
+    enum status st = OK;
+    for (int i = 0; i < 4 && st == OK; i++) {
+        st = marks[i] >= 0 ? token_list_add(out, marks[i]) : OK;
+        if (st == OK)
+            st = tokenizer_encode(c->tokenizer, texts[i], strlen(texts[i]), false, out);
+    }
+    if (st == INVALID)
+        error_set(err, st, "prompt or suffix is not UTF-8");
+    else if (st == LIMITED)
         error_set(err, st, "the prompt has more than %zu tokens", out->max);
     else if (st == NOMEM)
         error_set(err, st, "out of memory");
     return st;
 }
 
-bool chat_starts_in_reasoning(const struct chat_template *c, const struct chat_message *messages,
-                              int count, bool thinking)
+void chat_overhead(const struct chat_template *c, struct chat_overhead *out)
 {
-    assert(count > 0);
-    struct chat_input in = {.c = c, .messages = messages, .count = count, .thinking = thinking};
-    return c->kind->starts_in_reasoning && c->kind->starts_in_reasoning(&in);
-}
-
-void chat_overhead(const struct chat_template *c, uint32_t *prompt, uint32_t *message)
-{
-    *prompt = c->kind->prompt_overhead;
-    *message = c->kind->message_overhead;
+    *out = c->kind->overhead;
 }
 
 void chat_markers(const struct chat_template *c, struct chat_markers *out)

@@ -1,188 +1,291 @@
 /*
- * DeepSeek-V3.1: <bos>systems<User>words<Assistant></think>answer<eos>... and, to be continued,
- * <Assistant><think> or <Assistant></think>. Reasoning of earlier answers is left out. Tool
- * results follow the answer that asked for them; the model goes on without a mark of its own.
+ * DeepSeek's templates.
+ *
+ * V2: systems, then "User: words\n\nAssistant: answer<eos>...".
+ * V3 and R1: systems<User>words<Assistant>answer<eos>...; R1 adds <think> and a newline where an
+ * answer is asked for. Calls carry a kind and a fenced block; results stand between marks.
+ * V3.1: systems<User>words<Assistant></think>answer<eos>..., and to be continued <Assistant><think>
+ * or <Assistant></think>; calls are a name and arguments; results follow the answer that asked for
+ * them, and the model goes on without a mark of its own. Reasoning of earlier answers is left out.
+ *
+ * The first templates of V3 and R1 leave out the end of a message with one call, and the beginning
+ * of a second message with calls; here each message is whole, as in the later ones (V3-0324,
+ * R1-0528). None but V3.1's shows the tools: for the others the text is that of V2.5's model card.
  */
-#include "base/buf.h"
 #include "worker/chat_private.h"
 
-/* Where the walk through the messages stands; the names are the template's. */
-struct walk {
-    const struct chat_input *in;
-    struct token_list *out;
-    bool is_last_user, is_tool;
+#define BOS "<｜begin▁of▁sentence｜>"
+#define EOS "<｜end▁of▁sentence｜>"
+#define USER "<｜User｜>"
+#define ASSISTANT "<｜Assistant｜>"
+#define CALLS_BEGIN "<｜tool▁calls▁begin｜>"
+#define CALLS_END "<｜tool▁calls▁end｜>"
+#define CALL_BEGIN "<｜tool▁call▁begin｜>"
+#define CALL_END "<｜tool▁call▁end｜>"
+#define SEP "<｜tool▁sep｜>"
+#define OUTPUTS_BEGIN "<｜tool▁outputs▁begin｜>"
+#define OUTPUTS_END "<｜tool▁outputs▁end｜>"
+#define OUTPUT_BEGIN "<｜tool▁output▁begin｜>"
+#define OUTPUT_END "<｜tool▁output▁end｜>"
+
+/* ---- V2 ---- */
+
+static enum status render_v2(const struct chat_request *in, struct prompt *p, struct error *err)
+{
+    const struct chat_message *prefix = chat_prefix(in);
+    prompt_literal(p, BOS);
+    for (int i = 0; i < in->count; i++) {
+        const struct chat_message *m = &in->messages[i];
+        if (chat_is(m, "tool"))
+            return error_set(err, INVALID, "messages[%d]: this model knows no tools", i);
+        if (chat_is(m, "user"))
+            prompt_words(p, "User: ");
+        else if (chat_is(m, "assistant"))
+            prompt_words(p, "Assistant: ");
+        prompt_words(p, m->content);
+        if (!chat_is(m, "assistant"))
+            prompt_words(p, "\n\n");
+        else if (m != prefix)
+            prompt_literal(p, EOS);
+    }
+    if (!prefix)
+        prompt_words(p, "Assistant:");
+    return OK;
+}
+
+const struct chat_kind chat_deepseek_v2 = {
+    .name = "DeepSeek-V2",
+    .has = {"'User: '", "Assistant:"},
+    .has_not = {USER, "[INST]"},
+    .needs = {BOS, EOS},
+    .ends = {EOS},
+    .render = render_v2,
+    .overhead = {.prompt = 16, .message = 16},
 };
 
-static enum status add_mark(struct walk *w, enum chat_token mark)
-{
-    return token_list_add(w->out, w->in->c->ids[mark]);
-}
+/* ---- V3, R1 ---- */
 
-static enum status add_words(struct walk *w, const char *words)
-{
-    return tokenizer_encode(w->in->c->tokenizer, words, strlen(words), false, w->out);
-}
+enum style { STYLE_FIRST, STYLE_LATER };
 
-/* All system messages stand at the front as one text: a token may span two of them. */
-static enum status add_systems(struct walk *w)
+struct walk {
+    const struct chat_request *in;
+    struct prompt *p;
+    enum style style;
+    bool strips_thinking, begins_thinking;
+    bool is_tool, after_user, in_outputs;
+};
+
+static void put_tools(struct walk *w)
 {
-    struct buf text;
-    buf_init(&text, SIZE_MAX / 4);
-    enum status st = OK;
-    bool first = true;
-    for (int i = 0; i < w->in->count && st == OK; i++) {
-        if (strcmp(w->in->messages[i].role, "system") != 0)
-            continue;
-        st = first ? OK : buf_adds(&text, "\n\n");
-        if (st == OK)
-            st = buf_adds(&text, w->in->messages[i].content);
-        first = false;
+    if (!w->in->tool_count)
+        return;
+    prompt_words(w->p,
+                 "## Tools\n\n### Function\n\nYou have the following functions available:\n\n");
+    for (int i = 0; i < w->in->tool_count; i++) {
+        prompt_words(w->p, "- `");
+        prompt_words(w->p, w->in->tools[i].name);
+        prompt_words(w->p, "`:\n```json\n");
+        prompt_tool(w->p, &w->in->tools[i], 4, true);
+        prompt_words(w->p, "\n```\n\n");
     }
-    if (st == OK && buf_len(&text))
-        st = tokenizer_encode(w->in->c->tokenizer, (const char *)buf_head(&text), buf_len(&text),
-                              false, w->out);
-    buf_done(&text);
-    return st;
 }
 
-static bool is_prefix(const struct chat_input *in, const struct chat_message *m)
+static void put_system(struct walk *w)
 {
-    return m->prefix && m == &in->messages[in->count - 1];
+    bool any;
+    prompt_literal(w->p, BOS);
+    chat_systems(w->in, w->p, &any);
+    if (any && w->in->tool_count)
+        prompt_words(w->p, "\n\n");
+    put_tools(w);
 }
 
-static const char *without_reasoning(const char *content)
+static void put_calls(struct walk *w, const struct chat_message *m)
 {
-    const char *end = strstr(content, "</think>");
-    return end ? end + strlen("</think>") : content;
+    prompt_literal(w->p, CALLS_BEGIN);
+    for (int i = 0; i < m->tool_call_count; i++) {
+        prompt_literal(w->p, i ? "\n" CALL_BEGIN "function" SEP : CALL_BEGIN "function" SEP);
+        prompt_words(w->p, m->tool_calls[i].name);
+        prompt_words(w->p, "\n```json\n");
+        prompt_words(w->p, m->tool_calls[i].arguments);
+        prompt_literal(w->p, "\n```" CALL_END);
+    }
+    prompt_literal(w->p, CALLS_END);
 }
 
-/* The reasoning that a prefix brings: <think>reasoning, and </think> when content follows. */
-static enum status add_prefix_reasoning(struct walk *w, const struct chat_message *m)
+static void put_prefix_reasoning(struct walk *w, const struct chat_message *m)
 {
-    if (!w->in->thinking || !is_prefix(w->in, m) || !*m->reasoning_content)
+    if (!*m->reasoning_content || !w->strips_thinking)
+        return;
+    prompt_literal(w->p, "<think>\n");
+    prompt_words(w->p, m->reasoning_content);
+    if (*m->content)
+        prompt_literal(w->p, "\n</think>\n\n");
+}
+
+static void put_assistant(struct walk *w, const struct chat_message *m)
+{
+    if (w->is_tool)
+        prompt_literal(w->p, OUTPUTS_END);
+    else if (w->style == STYLE_FIRST)
+        prompt_literal(w->p, ASSISTANT);
+    bool plain_after_tool = w->is_tool && w->style == STYLE_FIRST && !m->tool_call_count;
+    w->is_tool = w->after_user = w->in_outputs = false;
+    bool prefix = m == chat_prefix(w->in);
+    if (prefix)
+        put_prefix_reasoning(w, m);
+    bool strip = w->strips_thinking && !plain_after_tool && !prefix;
+    prompt_words(w->p, strip ? chat_after_last_think(m->content) : m->content);
+    if (m->tool_call_count)
+        put_calls(w, m);
+    if (!prefix)
+        prompt_literal(w->p, EOS);
+}
+
+static void put_message(struct walk *w, const struct chat_message *m)
+{
+    if (chat_is(m, "user")) {
+        prompt_literal(w->p, USER);
+        prompt_words(w->p, m->content);
+        if (w->style == STYLE_LATER)
+            prompt_literal(w->p, ASSISTANT);
+        w->is_tool = false;
+        w->in_outputs = w->style == STYLE_LATER && w->in_outputs;
+        w->after_user = true;
+    } else if (chat_is(m, "assistant")) {
+        put_assistant(w, m);
+    } else if (chat_is(m, "tool")) {
+        prompt_literal(w->p, w->in_outputs ? "\n" OUTPUT_BEGIN : OUTPUTS_BEGIN OUTPUT_BEGIN);
+        prompt_words(w->p, m->content);
+        prompt_literal(w->p, OUTPUT_END);
+        w->is_tool = w->in_outputs = true;
+        w->after_user = false;
+    }
+}
+
+static enum status render_v3(struct walk *w)
+{
+    put_system(w);
+    for (int i = 0; i < w->in->count; i++)
+        put_message(w, &w->in->messages[i]);
+    if (chat_prefix(w->in))
         return OK;
-    enum status st = add_words(w, m->reasoning_content);
-    return st == OK && *m->content ? add_mark(w, CHAT_THINK_END) : st;
+    if (w->is_tool)
+        prompt_literal(w->p, OUTPUTS_END);
+    else if (w->style == STYLE_FIRST || !w->after_user)
+        prompt_literal(w->p, ASSISTANT);
+    if (w->begins_thinking && !w->is_tool)
+        prompt_literal(w->p, "<think>\n");
+    return OK;
 }
 
-static enum status add_assistant(struct walk *w, const struct chat_message *m)
+static enum status render_v3_first(const struct chat_request *in, struct prompt *p,
+                                   struct error *err)
 {
-    enum status st = OK;
-    if (w->is_last_user) {
-        bool think = m->prefix && w->in->thinking;
-        st = add_mark(w, CHAT_ASSISTANT);
-        if (st == OK)
-            st = add_mark(w, think ? CHAT_THINK_BEGIN : CHAT_THINK_END);
-        if (st == OK)
-            st = add_prefix_reasoning(w, m);
+    struct walk w = {.in = in, .p = p, .style = STYLE_FIRST};
+    return render_v3(&w);
+}
+
+static enum status render_v3_0324(const struct chat_request *in, struct prompt *p,
+                                  struct error *err)
+{
+    struct walk w = {.in = in, .p = p, .style = STYLE_LATER};
+    return render_v3(&w);
+}
+
+static enum status render_r1(const struct chat_request *in, struct prompt *p, struct error *err)
+{
+    struct walk w = {
+        .in = in, .p = p, .style = STYLE_FIRST, .strips_thinking = true, .begins_thinking = true};
+    return render_v3(&w);
+}
+
+static enum status render_r1_0528(const struct chat_request *in, struct prompt *p,
+                                  struct error *err)
+{
+    struct walk w = {.in = in, .p = p, .style = STYLE_LATER, .strips_thinking = true};
+    return render_v3(&w);
+}
+
+/* A prefix that is reasoning alone is to be thought on. */
+static bool prefix_reasons(const struct chat_message *prefix)
+{
+    return *prefix->reasoning_content && !*prefix->content;
+}
+
+static bool r1_starts_in_reasoning(const struct chat_request *in)
+{
+    const struct chat_message *prefix = chat_prefix(in);
+    return prefix ? prefix_reasons(prefix) : !chat_is(&in->messages[in->count - 1], "tool");
+}
+
+static bool r1_0528_starts_in_reasoning(const struct chat_request *in)
+{
+    const struct chat_message *prefix = chat_prefix(in);
+    return prefix && prefix_reasons(prefix);
+}
+
+#define V3_TOKENS                                                                                  \
+    {                                                                                              \
+        BOS, EOS, USER, ASSISTANT, CALLS_BEGIN, CALLS_END, CALL_BEGIN, CALL_END, SEP,              \
+            OUTPUTS_BEGIN, OUTPUTS_END, OUTPUT_BEGIN, OUTPUT_END                                   \
     }
-    if (st == OK)
-        st = add_words(w, w->is_tool ? m->content : without_reasoning(m->content));
-    w->is_last_user = w->is_tool = false;
-    return st == OK && !is_prefix(w->in, m) ? add_mark(w, CHAT_EOS) : st;
-}
-
-static enum status add_user(struct walk *w, const struct chat_message *m)
-{
-    enum status st = add_mark(w, CHAT_USER);
-    w->is_last_user = true;
-    w->is_tool = false;
-    return st == OK ? add_words(w, m->content) : st;
-}
-
-static enum status add_tool(struct walk *w, const struct chat_message *m)
-{
-    enum status st = add_mark(w, CHAT_TOOL_OUTPUT_BEGIN);
-    w->is_last_user = false;
-    w->is_tool = true;
-    if (st == OK)
-        st = add_words(w, m->content);
-    return st == OK ? add_mark(w, CHAT_TOOL_OUTPUT_END) : st;
-}
-
-static enum status add_message(struct walk *w, int at, struct error *err)
-{
-    const struct chat_message *m = &w->in->messages[at];
-    bool assistant = strcmp(m->role, "assistant") == 0;
-    if (m->prefix && !(assistant && is_prefix(w->in, m)))
-        return error_set(err, INVALID,
-                         "messages[%d]: prefix is for the last message, of role assistant", at);
-    enum status st;
-    if (assistant)
-        st = add_assistant(w, m);
-    else if (strcmp(m->role, "user") == 0)
-        st = add_user(w, m);
-    else if (strcmp(m->role, "tool") == 0)
-        st = add_tool(w, m);
-    else if (strcmp(m->role, "system") == 0)
-        st = OK; /* at the front already */
-    else
-        return error_set(err, INVALID,
-                         "messages[%d]: unknown role \"%.40s\" (system, user, assistant, tool)", at,
-                         m->role);
-    if (st == INVALID)
-        error_set(err, st, "messages[%d]: not UTF-8", at);
-    return st;
-}
-
-static enum status render(const struct chat_input *in, struct token_list *out, struct error *err)
-{
-    struct walk w = {.in = in, .out = out};
-    enum status st = add_mark(&w, CHAT_BOS);
-    if (st == OK)
-        st = add_systems(&w);
-    if (st == INVALID)
-        error_set(err, st, "a system message is not UTF-8");
-    for (int i = 0; i < in->count && st == OK; i++)
-        st = add_message(&w, i, err);
-    if (st == OK && w.is_last_user && !w.is_tool) {
-        st = add_mark(&w, CHAT_ASSISTANT);
-        if (st == OK)
-            st = add_mark(&w, in->thinking ? CHAT_THINK_BEGIN : CHAT_THINK_END);
+#define R1_TOKENS                                                                                  \
+    {                                                                                              \
+        BOS, EOS, USER, ASSISTANT, CALLS_BEGIN, CALLS_END, CALL_BEGIN, CALL_END, SEP,              \
+            OUTPUTS_BEGIN, OUTPUTS_END, OUTPUT_BEGIN, OUTPUT_END, "<think>", "</think>"            \
     }
-    return st;
-}
+/* Each message: its marks; each call: its marks and the fence. */
+#define V3_OVERHEAD                                                                                \
+    {                                                                                              \
+        .prompt = 16, .message = 12, .tools = 80, .tool = 120                                      \
+    }
 
-/* The last message that is not a system one, before `end`. */
-static const struct chat_message *last_before(const struct chat_input *in, int end)
-{
-    while (end-- > 0)
-        if (strcmp(in->messages[end].role, "system") != 0)
-            return &in->messages[end];
-    return NULL;
-}
+const struct chat_kind chat_deepseek_v3 = {
+    .name = "DeepSeek-V3",
+    .has = {USER, "```json"},
+    .has_not = {"is_last_user", "<think>"},
+    .needs = V3_TOKENS,
+    .ends = {EOS},
+    .tools = TOOLS_DEEPSEEK,
+    .render = render_v3_first,
+    .overhead = V3_OVERHEAD,
+};
 
-static bool is_user(const struct chat_message *m)
-{
-    return m && strcmp(m->role, "user") == 0;
-}
+const struct chat_kind chat_deepseek_v3_0324 = {
+    .name = "DeepSeek-V3-0324",
+    .has = {USER, "```json", "is_last_user"},
+    .has_not = {"think>"},
+    .needs = V3_TOKENS,
+    .ends = {EOS},
+    .tools = TOOLS_DEEPSEEK,
+    .render = render_v3_0324,
+    .overhead = V3_OVERHEAD,
+};
 
-static bool starts_in_reasoning(const struct chat_input *in)
-{
-    const struct chat_message *last = &in->messages[in->count - 1];
-    if (!in->thinking)
-        return false;
-    if (!last->prefix)
-        return is_user(last_before(in, in->count));
-    return is_user(last_before(in, in->count - 1)) && !(*last->reasoning_content && *last->content);
-}
+const struct chat_kind chat_deepseek_r1 = {
+    .name = "DeepSeek-R1",
+    .has = {USER, "```json", ASSISTANT "<think>"},
+    .has_not = {"is_last_user"},
+    .needs = R1_TOKENS,
+    .ends = {EOS},
+    .tools = TOOLS_DEEPSEEK,
+    .thinks = true,
+    .render = render_r1,
+    .starts_in_reasoning = r1_starts_in_reasoning,
+    .overhead = V3_OVERHEAD,
+};
 
-const struct chat_kind chat_deepseek_v31 = {
-    .name = "DeepSeek-V3.1",
-    .sha256 = "d1193938ffa5fb911f4b9a4d17f8aa133e8d3450d7c5943ec0a190b7de9fa465",
-    .tokens =
-        {
-            [CHAT_BOS] = "<｜begin▁of▁sentence｜>",
-            [CHAT_EOS] = "<｜end▁of▁sentence｜>",
-            [CHAT_USER] = "<｜User｜>",
-            [CHAT_ASSISTANT] = "<｜Assistant｜>",
-            [CHAT_THINK_BEGIN] = "<think>",
-            [CHAT_THINK_END] = "</think>",
-            [CHAT_TOOL_OUTPUT_BEGIN] = "<｜tool▁output▁begin｜>",
-            [CHAT_TOOL_OUTPUT_END] = "<｜tool▁output▁end｜>",
-        },
-    .render = render,
-    .starts_in_reasoning = starts_in_reasoning,
-    .prompt_overhead = 4,  /* bos, Assistant, think and the end of a prefix's reasoning */
-    .message_overhead = 3, /* Assistant, think, eos */
+const struct chat_kind chat_deepseek_r1_0528 = {
+    .name = "DeepSeek-R1-0528",
+    .has = {USER, "```json", "is_last_user", "</think>"},
+    .has_not = {ASSISTANT "<think>", "set thinking"},
+    .needs = R1_TOKENS,
+    .ends = {EOS},
+    .tools = TOOLS_DEEPSEEK,
+    .thinks = true,
+    .opens_thinking = true,
+    .render = render_r1_0528,
+    .starts_in_reasoning = r1_0528_starts_in_reasoning,
+    .overhead = V3_OVERHEAD,
 };

@@ -2,45 +2,66 @@
 #ifndef WORKER_CHAT_PRIVATE_H
 #define WORKER_CHAT_PRIVATE_H
 
+#include "base/buf.h"
 #include "worker/chat.h"
 
-enum chat_token {
-    CHAT_BOS,
-    CHAT_EOS,
-    CHAT_USER,
-    CHAT_ASSISTANT,
-    CHAT_THINK_BEGIN,
-    CHAT_THINK_END,
-    CHAT_TOOL_OUTPUT_BEGIN,
-    CHAT_TOOL_OUTPUT_END,
-    CHAT_TOKEN_COUNT,
-};
-
-struct chat_template {
+/* A prompt being written. Plain text is gathered and encoded between tokens as one piece, as the
+ * publishers' programs do. After a failure the calls do nothing. */
+struct prompt {
     const struct tokenizer *tokenizer;
-    const struct chat_kind *kind;
-    int32_t ids[CHAT_TOKEN_COUNT];
-    struct chat_markers markers;
+    struct token_list *out;
+    struct buf plain;
+    enum status status;
 };
 
-/* What a renderer gets. */
-struct chat_input {
-    const struct chat_template *c;
-    const struct chat_message *messages;
-    int count;
-    bool thinking;
-};
+void prompt_begin(struct prompt *p, const struct tokenizer *t, struct token_list *out);
+enum status prompt_end(struct prompt *p); /* frees what it holds */
+/* Words of others: never tokens of the template. */
+void prompt_words(struct prompt *p, const char *text);
+void prompt_words_n(struct prompt *p, const char *text, size_t len);
+/* The template's own text; the added tokens in it are tokens. */
+void prompt_literal(struct prompt *p, const char *text);
+/* JSON text as Python's json.dumps writes it (ensure_ascii off); indent 0: on one line. What is not
+ * JSON stays as it is. */
+void prompt_json(struct prompt *p, const char *json, int indent);
+
+/* {"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}, or the
+ * inner object alone. */
+void prompt_tool(struct prompt *p, const struct tool *tool, int indent, bool inner);
+
+/* Python's str.strip() of a text: where it begins, and how long it is. */
+const char *chat_trim(const char *text, size_t *len);
+bool chat_is(const struct chat_message *m, const char *role);
+/* The last message, if the answer is to continue it. */
+const struct chat_message *chat_prefix(const struct chat_request *in);
+/* What is behind the first or the last </think>, or all. */
+const char *chat_after_first_think(const char *content);
+const char *chat_after_last_think(const char *content);
+/* All system messages with "\n\n" between them. *any: there was text. */
+void chat_systems(const struct chat_request *in, struct prompt *p, bool *any);
+
+enum { CHAT_TEXTS_MAX = 16 };
 
 /* A template whose text we know. */
 struct chat_kind {
     const char *name;
-    const char *sha256;                   /* of the template's text, lower-case hex */
-    const char *tokens[CHAT_TOKEN_COUNT]; /* NULL: not used; all others must be there */
-    enum status (*render)(const struct chat_input *in, struct token_list *out, struct error *err);
-    bool (*starts_in_reasoning)(const struct chat_input *in);
-    uint32_t prompt_overhead, message_overhead;
+    const char *has[CHAT_TEXTS_MAX];     /* its text holds all of these ... */
+    const char *has_not[CHAT_TEXTS_MAX]; /* ... and none of these */
+    const char *needs[CHAT_TEXTS_MAX];   /* added tokens */
+    const char *ends[CHAT_TEXTS_MAX];    /* tokens that end an answer, where the model has them */
+    enum tool_form tools;
+    bool thinks;         /* <think> and </think> are its marks */
+    bool opens_thinking; /* see chat_markers */
+    bool single_calls;   /* a message has one call at most */
+    /* The roles are known, prefix is in place. INVALID: err says why. */
+    enum status (*render)(const struct chat_request *in, struct prompt *p, struct error *err);
+    bool (*starts_in_reasoning)(const struct chat_request *in);
+    struct chat_overhead overhead;
 };
 
-extern const struct chat_kind chat_deepseek_v31;
+extern const struct chat_kind chat_deepseek_v2, chat_deepseek_v3, chat_deepseek_v3_0324,
+    chat_deepseek_r1, chat_deepseek_r1_0528, chat_deepseek_v31;
+extern const struct chat_kind chat_qwen2, chat_qwen25, chat_qwen3, chat_qwen3_thinking;
+extern const struct chat_kind chat_llama2, chat_llama3, chat_llama31, chat_llama32;
 
 #endif

@@ -116,14 +116,16 @@ static enum status encode_plain(const struct tokenizer *t, const char *text, siz
     return split_run(t->steps, t->step_count, text, len, &sink);
 }
 
-/* The longest added token that the text starts with; -1: none. */
-static int32_t added_at(const struct tokenizer *t, const char *text, size_t len)
+int32_t tokenizer_added_at(const struct tokenizer *t, const char *text, size_t len,
+                           size_t *token_len)
 {
-    if (!t->added_first[(unsigned char)*text])
+    if (!len || !t->added_first[(unsigned char)*text])
         return -1;
     for (int i = 0; i < t->added_count; i++)
-        if (starts_with(t, t->added[i], text, len))
+        if (starts_with(t, t->added[i], text, len)) {
+            *token_len = t->tokens[t->added[i]].len;
             return t->added[i];
+        }
     return -1;
 }
 
@@ -137,7 +139,8 @@ enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t
     enum status st = OK;
     size_t done = 0;
     for (size_t i = 0; i < len && st == OK;) {
-        int32_t id = added_at(t, text + i, len - i);
+        size_t token_len = 0;
+        int32_t id = tokenizer_added_at(t, text + i, len - i, &token_len);
         if (id < 0) {
             i++;
             continue;
@@ -145,7 +148,7 @@ enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t
         st = encode_plain(t, text + done, i - done, out);
         if (st == OK)
             st = token_list_add(out, id);
-        i += t->tokens[id].len;
+        i += token_len;
         done = i;
     }
     return st == OK ? encode_plain(t, text + done, len - done, out) : st;

@@ -37,6 +37,9 @@ enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t
 /* The bytes of a token, not NUL-terminated, maybe part of a character. NULL: no such id. */
 const uint8_t *tokenizer_bytes(const struct tokenizer *t, int32_t id, size_t *len);
 int32_t tokenizer_id(const struct tokenizer *t, const char *added_token); /* -1: none */
+/* The longest added token that the text starts with, and its bytes; -1: none. */
+int32_t tokenizer_added_at(const struct tokenizer *t, const char *text, size_t len,
+                           size_t *token_len);
 bool tokenizer_is_added(const struct tokenizer *t, int32_t id);
 /* An added token that is no text (begin of sentence, padding): never shown. */
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id);

@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "tests/unit/worker/text_fixture.h"
+#include "worker/tokenizer_private.h"
 
 static struct tokenizer *tokenizer;
 static struct chat_template *chat;
@@ -12,41 +13,139 @@ static const char *text_of(const struct json *v, const char *key)
     return text ? text : "";
 }
 
-/* false: the case holds what struct chat_message does not. */
-static bool read_messages(const struct json *list, struct chat_message *out, int *count)
+enum { CALLS_MAX = 4, MESSAGES_MAX = 16, TOOLS_MAX = 4 };
+
+/* A case of a golden file. */
+struct golden {
+    struct chat_message messages[MESSAGES_MAX];
+    struct tool_call calls[MESSAGES_MAX][CALLS_MAX];
+    struct tool tools[TOOLS_MAX];
+    char *parameters[TOOLS_MAX];
+    struct chat_request request;
+};
+
+static void read_calls(const struct json *list, struct tool_call *out, struct chat_message *m)
 {
-    *count = 0;
+    m->tool_calls = out;
     for (const struct json *v = json_first(list); v; v = json_next(v)) {
-        if (json_get(v, "tool_calls"))
-            return false;
-        out[(*count)++] = (struct chat_message){.role = text_of(v, "role"),
-                                                .content = text_of(v, "content"),
-                                                .reasoning_content = "",
-                                                .name = "",
-                                                .tool_call_id = text_of(v, "tool_call_id"),
-                                                .prefix = json_bool(json_get(v, "prefix"))};
+        const struct json *f = json_get(v, "function");
+        CHECK_FATAL(m->tool_call_count < CALLS_MAX);
+        out[m->tool_call_count++] =
+            (struct tool_call){text_of(v, "id"), text_of(f, "name"), text_of(f, "arguments")};
     }
-    return true;
+}
+
+static void read_messages(const struct json *list, struct golden *g)
+{
+    int n = 0;
+    for (const struct json *v = json_first(list); v; v = json_next(v), n++) {
+        CHECK_FATAL(n < MESSAGES_MAX);
+        g->messages[n] = (struct chat_message){.role = text_of(v, "role"),
+                                               .content = text_of(v, "content"),
+                                               .reasoning_content = "",
+                                               .name = "",
+                                               .tool_call_id = text_of(v, "tool_call_id"),
+                                               .prefix = json_bool(json_get(v, "prefix"))};
+        read_calls(json_get(v, "tool_calls"), g->calls[n], &g->messages[n]);
+    }
+    g->request.messages = g->messages;
+    g->request.count = n;
+}
+
+static void read_tools(const struct json *list, struct golden *g)
+{
+    int n = 0;
+    for (const struct json *v = json_first(list); v; v = json_next(v), n++) {
+        CHECK_FATAL(n < TOOLS_MAX);
+        const struct json *f = json_get(v, "function");
+        struct buf b;
+        buf_init(&b, 1 << 16);
+        CHECK_INT(json_put(&b, json_get(f, "parameters")), OK);
+        g->parameters[n] = strdup(buf_cstr(&b));
+        buf_done(&b);
+        g->tools[n] =
+            (struct tool){text_of(f, "name"), text_of(f, "description"), g->parameters[n], false};
+    }
+    g->request.tools = g->tools;
+    g->request.tool_count = n;
+}
+
+static void read_golden(const struct json *v, struct golden *g)
+{
+    int64_t wall_s = 0;
+    *g = (struct golden){.request.thinking = json_bool(json_get(v, "thinking"))};
+    read_messages(json_get(v, "messages"), g);
+    read_tools(json_get(v, "tools"), g);
+    json_int(json_get(v, "wall_s"), 0, INT64_MAX / 2, &wall_s);
+    g->request.wall_s = wall_s;
+}
+
+static void golden_done(struct golden *g)
+{
+    for (int i = 0; i < TOOLS_MAX; i++)
+        free(g->parameters[i]);
+}
+
+/* The text as JSON with a space behind each comma and colon, as a bound counts it. */
+static size_t json_bytes(const char *text)
+{
+    size_t bytes = 0;
+    for (; *text; text++)
+        bytes += 1 + (*text == ',' || *text == ':');
+    return bytes;
+}
+
+static uint32_t bound_of(const struct chat_template *c, const struct chat_request *in)
+{
+    struct chat_overhead o;
+    chat_overhead(c, &o);
+    uint32_t bound = o.prompt, parts = (uint32_t)in->tool_count;
+    for (int i = 0; i < in->count; i++) {
+        const struct chat_message *m = &in->messages[i];
+        bound += o.message + (uint32_t)strlen(m->content);
+        for (int k = 0; k < m->tool_call_count; k++, parts++)
+            bound +=
+                (uint32_t)(json_bytes(m->tool_calls[k].arguments) + strlen(m->tool_calls[k].name));
+    }
+    for (int i = 0; i < in->tool_count; i++)
+        bound += (uint32_t)(json_bytes(in->tools[i].parameters) + strlen(in->tools[i].name) +
+                            strlen(in->tools[i].description));
+    return bound + (parts ? o.tools + parts * o.tool : 0);
+}
+
+static void print_ids(const char *what, const struct tokenizer *t, const struct token_list *l)
+{
+    fprintf(stderr, "%s: ", what);
+    for (size_t i = 0; i < l->count; i++) {
+        size_t len;
+        const uint8_t *bytes = tokenizer_bytes(t, l->ids[i], &len);
+        fprintf(stderr, "%.*s", (int)len, (const char *)bytes);
+    }
+    fprintf(stderr, "\n");
 }
 
 /* The golden text is the template's; a prefix is to be continued, so it goes without its end. */
-static void check_render(const struct json *v, const struct chat_message *m, int count)
+static void check_render(const struct chat_template *c, const struct tokenizer *t,
+                         const struct chat_request *in, const char *text)
 {
-    const char *text = text_of(v, "rendered");
     struct token_list want, got;
     struct error err = {0};
     token_list_init(&want, 10000);
     token_list_init(&got, 10000);
-    CHECK_INT(tokenizer_encode(tokenizer, text, strlen(text), true, &want), OK);
-    if (m[count - 1].prefix)
+    CHECK_INT(tokenizer_encode(t, text, strlen(text), true, &want), OK);
+    if (in->messages[in->count - 1].prefix)
         want.count--;
-    CHECK_INT(chat_render(chat, m, count, json_bool(json_get(v, "thinking")), &got, &err), OK);
-    CHECK(got.count == want.count && memcmp(got.ids, want.ids, got.count * sizeof *got.ids) == 0);
-    uint32_t bound, each;
-    chat_overhead(chat, &bound, &each);
-    for (int i = 0; i < count; i++)
-        bound += each + (uint32_t)strlen(m[i].content);
-    CHECK(got.count <= bound);
+    CHECK_INT(chat_render(c, in, &got, &err), OK);
+    CHECK_STR(err.text, "");
+    bool same =
+        got.count == want.count && memcmp(got.ids, want.ids, got.count * sizeof *got.ids) == 0;
+    CHECK(same);
+    if (!same) {
+        fprintf(stderr, "%s\n", chat_name(c));
+        print_ids("got", t, &got);
+        print_ids("want", t, &want);
+    }
+    CHECK(got.count <= bound_of(c, in));
     token_list_done(&want);
     token_list_done(&got);
 }
@@ -58,19 +157,132 @@ static void test_golden(void)
     CHECK_FATAL(json_parse_file("tests/golden/chat_template.json", 1 << 20, &root, &err) == OK);
     int done = 0;
     for (const struct json *v = json_first(root); v; v = json_next(v)) {
-        struct chat_message m[16];
-        int count;
-        bool tools = json_count(json_get(v, "tools")) > 0;
-        if (!read_messages(json_get(v, "messages"), m, &count) || tools)
-            continue;
+        struct golden g;
+        read_golden(v, &g);
         /* chat_render always asks for an answer. */
-        if (!json_bool(json_get(v, "add_generation_prompt")) &&
-            strcmp(m[count - 1].role, "user") == 0)
-            continue;
-        check_render(v, m, count);
-        done++;
+        if (json_bool(json_get(v, "add_generation_prompt")) ||
+            strcmp(g.messages[g.request.count - 1].role, "user") != 0) {
+            check_render(chat, tokenizer, &g.request, text_of(v, "rendered"));
+            done++;
+        }
+        golden_done(&g);
     }
-    CHECK_INT(done, 16);
+    CHECK_INT(done, json_count(root) - 1);
+    json_free(root);
+}
+
+/* ---- every kind, on a tokenizer of bytes with the tokens that the templates need ---- */
+
+static const char *const added[] = {"<｜begin▁of▁sentence｜>",
+                                    "<｜end▁of▁sentence｜>",
+                                    "<｜User｜>",
+                                    "<｜Assistant｜>",
+                                    "<｜tool▁calls▁begin｜>",
+                                    "<｜tool▁calls▁end｜>",
+                                    "<｜tool▁call▁begin｜>",
+                                    "<｜tool▁call▁end｜>",
+                                    "<｜tool▁sep｜>",
+                                    "<｜tool▁outputs▁begin｜>",
+                                    "<｜tool▁outputs▁end｜>",
+                                    "<｜tool▁output▁begin｜>",
+                                    "<｜tool▁output▁end｜>",
+                                    "<think>",
+                                    "</think>",
+                                    "<|im_start|>",
+                                    "<|im_end|>",
+                                    "<|endoftext|>",
+                                    "<tool_call>",
+                                    "</tool_call>",
+                                    "<|fim_prefix|>",
+                                    "<|fim_suffix|>",
+                                    "<|fim_middle|>",
+                                    "<|begin_of_text|>",
+                                    "<|start_header_id|>",
+                                    "<|end_header_id|>",
+                                    "<|eot_id|>",
+                                    "<s>",
+                                    "</s>"};
+
+static struct tokenizer *bytes_tokenizer(void)
+{
+    struct tokenizer *t = NULL;
+    struct error err = {0};
+    struct buf b;
+    buf_init(&b, 1 << 16);
+    buf_adds(&b, "{\"pre_tokenizer\":" FIXTURE_BYTE_LEVEL ",\"added_tokens\":[");
+    for (size_t i = 0; i < sizeof added / sizeof *added; i++)
+        buf_addf(&b, "%s{\"id\":%zu,\"content\":\"%s\"}", i ? "," : "", 256 + i, added[i]);
+    buf_adds(&b, "],\"model\":{\"type\":\"BPE\",\"merges\":[],\"vocab\":{");
+    for (int i = 0; i < 256; i++)
+        buf_addf(&b, "%s\"\\u%04x\":%d", i ? "," : "", fixture_byte_char(i), i);
+    buf_adds(&b, "}}}");
+    CHECK_INT(tokenizer_parse((const char *)buf_head(&b), buf_len(&b), &t, &err), OK);
+    CHECK_STR(err.text, "");
+    buf_done(&b);
+    CHECK_FATAL(t);
+    return t;
+}
+
+static char folder[] = "/tmp/test_chat.XXXXXX";
+
+static void write_file(const char *name, const char *text)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "w");
+    CHECK_FATAL(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static void remove_file(const char *name)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    unlink(path);
+}
+
+static struct chat_template *load_hint(const struct tokenizer *t, const char *hint)
+{
+    struct chat_template *c = NULL;
+    struct error err = {0};
+    write_file("tokenizer_config.json", "{}");
+    write_file("chat_template.jinja", hint);
+    CHECK_INT(chat_load(folder, t, &c, &err), OK);
+    CHECK_STR(err.text, "");
+    CHECK_FATAL(c);
+    return c;
+}
+
+/* "deepseek-v3.1-tools" is the kind DeepSeek-V3.1. */
+static bool is_kind(const char *name, const char *kind)
+{
+    for (; *name; name++, kind++) {
+        char c = *name == ' ' ? 0 : *name;
+        if (!c) { /* "Llama 3.1" is "llama3.1" */
+            kind--;
+            continue;
+        }
+        if ((c | 32) != (*kind | 32))
+            return false;
+    }
+    return !*kind || strcmp(kind, "-tools") == 0;
+}
+
+static void test_kinds(const struct tokenizer *t)
+{
+    struct json *root = NULL;
+    struct error err = {0};
+    CHECK_FATAL(json_parse_file("tests/golden/chat_kinds.json", 1 << 20, &root, &err) == OK);
+    for (const struct json *v = json_first(root); v; v = json_next(v)) {
+        struct golden g;
+        struct chat_template *c = load_hint(t, text_of(v, "hint"));
+        CHECK(is_kind(chat_name(c), text_of(v, "kind")));
+        read_golden(v, &g);
+        check_render(c, t, &g.request, text_of(v, "rendered"));
+        golden_done(&g);
+        chat_free(c);
+    }
     json_free(root);
 }
 
@@ -146,18 +358,23 @@ static void test_cases(void)
         token_list_init(&got, 1000);
         const char *text = cases[i].text;
         CHECK_INT(tokenizer_encode(tokenizer, text, strlen(text), true, &want), OK);
-        CHECK_INT(
-            chat_render(chat, cases[i].messages, cases[i].count, cases[i].thinking, &got, &err),
-            OK);
+        struct chat_request in = {
+            .messages = cases[i].messages, .count = cases[i].count, .thinking = cases[i].thinking};
+        CHECK_INT(chat_render(chat, &in, &got, &err), OK);
         if (i != 5) /* there the words hold "</think>", which stays text */
             CHECK(got.count == want.count &&
                   memcmp(got.ids, want.ids, got.count * sizeof *got.ids) == 0);
-        CHECK_INT(
-            chat_starts_in_reasoning(chat, cases[i].messages, cases[i].count, cases[i].thinking),
-            cases[i].starts_in_reasoning);
+        CHECK_INT(chat_starts_in_reasoning(chat, &in), cases[i].starts_in_reasoning);
         token_list_done(&want);
         token_list_done(&got);
     }
+}
+
+static enum status render(const struct chat_template *c, const struct chat_message *m, int count,
+                          struct token_list *out, struct error *err)
+{
+    struct chat_request in = {.messages = m, .count = count, .thinking = true};
+    return chat_render(c, &in, out, err);
 }
 
 /* Nobody speaks as the template: marks inside words stay text. */
@@ -170,13 +387,61 @@ static void test_injection(void)
     struct token_list got;
     struct error err = {0};
     token_list_init(&got, 10000);
-    CHECK_INT(chat_render(chat, m, 5, true, &got, &err), OK);
-    int added = 0;
+    CHECK_INT(render(chat, m, 5, &got, &err), OK);
+    int marks = 0;
     for (size_t i = 0; i < got.count; i++)
-        added += tokenizer_is_added(tokenizer, got.ids[i]);
+        marks += tokenizer_is_added(tokenizer, got.ids[i]);
     /* bos; User; Assistant, </think>, eos; both tool marks; User; Assistant, <think> */
-    CHECK_INT(added, 1 + 1 + 3 + 2 + 1 + 2);
+    CHECK_INT(marks, 1 + 1 + 3 + 2 + 1 + 2);
     token_list_done(&got);
+}
+
+/* The same of every kind: with marks in all texts there are as many added tokens as without. */
+static int count_added(const struct chat_template *c, const struct tokenizer *t, const char *words)
+{
+    struct tool tool = {"f", words, "{\"description\": \"WORDS\"}", false};
+    char parameters[512];
+    snprintf(parameters, sizeof parameters, "{\"description\": \"%s\"}", words);
+    tool.parameters = parameters;
+    struct tool_call call = {"id", "f", parameters};
+    struct chat_message m[] = {MESSAGE("system", words),    MESSAGE("user", words),
+                               MESSAGE("assistant", words), MESSAGE("user", words),
+                               MESSAGE("assistant", ""),    MESSAGE("tool", words)};
+    struct chat_markers markers;
+    chat_markers(c, &markers);
+    bool tools = markers.tools != TOOLS_NONE;
+    m[4].tool_calls = &call;
+    m[4].tool_call_count = 1;
+    struct chat_request in = {m, tools ? 6 : 4, tools ? &tool : NULL, tools, true, 0};
+    struct token_list got;
+    struct error err = {0};
+    token_list_init(&got, 20000);
+    CHECK_INT(chat_render(c, &in, &got, &err), OK);
+    int marks = 0;
+    for (size_t i = 0; i < got.count; i++)
+        marks += tokenizer_is_added(t, got.ids[i]);
+    token_list_done(&got);
+    return marks;
+}
+
+static void test_injection_of_kinds(const struct tokenizer *t)
+{
+    struct json *root = NULL;
+    struct error err = {0};
+    const char *last = "";
+    CHECK_FATAL(json_parse_file("tests/golden/chat_kinds.json", 1 << 20, &root, &err) == OK);
+    for (const struct json *v = json_first(root); v; v = json_next(v)) {
+        const char *hint = text_of(v, "hint");
+        if (strcmp(hint, last) == 0)
+            continue;
+        last = hint;
+        struct chat_template *c = load_hint(t, hint);
+        static const char words[] = "<|im_end|><|im_start|><tool_call></s><|eot_id|>"
+                                    "<｜User｜><｜tool▁sep｜><think>";
+        CHECK_INT(count_added(c, t, words), count_added(c, t, "words"));
+        chat_free(c);
+    }
+    json_free(root);
 }
 
 static void test_errors(void)
@@ -184,69 +449,101 @@ static void test_errors(void)
     struct token_list out;
     struct error err = {0};
     token_list_init(&out, 100);
-    CHECK_INT(chat_render(chat, NULL, 0, false, &out, &err), INVALID);
+    CHECK_INT(render(chat, NULL, 0, &out, &err), INVALID);
     struct chat_message unknown[] = {MESSAGE("user", "a"), MESSAGE("wizard", "b")};
-    CHECK_INT(chat_render(chat, unknown, 2, false, &out, &err), INVALID);
+    CHECK_INT(render(chat, unknown, 2, &out, &err), INVALID);
     CHECK(strstr(err.text, "messages[1]") && strstr(err.text, "wizard"));
     struct chat_message early[] = {PREFIX("a", ""), MESSAGE("user", "b")};
-    CHECK_INT(chat_render(chat, early, 2, false, &out, &err), INVALID);
+    CHECK_INT(render(chat, early, 2, &out, &err), INVALID);
     CHECK(strstr(err.text, "messages[0]: prefix") != NULL);
     struct chat_message broken[] = {MESSAGE("user", "\xff")};
-    CHECK_INT(chat_render(chat, broken, 1, false, &out, &err), INVALID);
+    CHECK_INT(render(chat, broken, 1, &out, &err), INVALID);
+    CHECK(strstr(err.text, "messages[0]: not UTF-8") != NULL);
     out.count = 0;
     out.max = 5;
     struct chat_message longer[] = {MESSAGE("user", "one two three four five six seven")};
-    CHECK_INT(chat_render(chat, longer, 1, false, &out, &err), LIMITED);
+    CHECK_INT(render(chat, longer, 1, &out, &err), LIMITED);
     CHECK(strstr(err.text, "more than 5 tokens") != NULL);
     token_list_done(&out);
 }
 
-static void write_file(const char *dir, const char *name, const char *text)
+static void check_ids(const struct tokenizer *t, const struct token_list *got, const char *text)
 {
-    char path[300];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    FILE *f = fopen(path, "w");
-    CHECK_FATAL(f);
-    fputs(text, f);
-    fclose(f);
+    struct token_list want;
+    token_list_init(&want, 1000);
+    CHECK_INT(tokenizer_encode(t, text, strlen(text), true, &want), OK);
+    CHECK(got->count == want.count &&
+          memcmp(got->ids, want.ids, got->count * sizeof *got->ids) == 0);
+    token_list_done(&want);
+}
+
+static void test_complete(const struct tokenizer *t)
+{
+    struct token_list got;
+    struct error err = {0};
+    token_list_init(&got, 1000);
+    CHECK_INT(chat_complete(chat, "a<｜User｜>b", NULL, &got, &err), OK);
+    CHECK(got.count > 4 && !tokenizer_is_added(tokenizer, got.ids[3]));
+    got.count = 0;
+    CHECK_INT(chat_complete(chat, "def f():", " return x", &got, &err), OK);
+    check_ids(tokenizer, &got,
+              "<｜begin▁of▁sentence｜><｜fim▁begin｜>def f():<｜fim▁hole｜> return x<｜fim▁end｜>");
+    struct chat_template *c = load_hint(t, "<|im_start|> You are a helpful assistant.");
+    got.count = 0;
+    CHECK_INT(chat_complete(c, "a", "", &got, &err), OK);
+    struct token_list qwen = got;
+    CHECK_INT(qwen.count, 5); /* the byte tokenizer has DeepSeek's begin of sentence too */
+    CHECK_INT(qwen.ids[1], tokenizer_id(t, "<|fim_prefix|>"));
+    CHECK_INT(qwen.ids[4], tokenizer_id(t, "<|fim_middle|>"));
+    chat_free(c);
+    token_list_done(&got);
 }
 
 static void test_unknown_template(void)
 {
-    char dir[] = "/tmp/test_chat.XXXXXX";
-    CHECK_FATAL(mkdtemp(dir));
     struct chat_template *c = NULL;
     struct error err = {0};
-    CHECK(chat_load(dir, tokenizer, &c, &err) != OK);
-    write_file(dir, "tokenizer_config.json", "{}");
-    CHECK_INT(chat_load(dir, tokenizer, &c, &err), INVALID);
+    remove_file("tokenizer_config.json");
+    remove_file("chat_template.jinja");
+    CHECK(chat_load(folder, tokenizer, &c, &err) != OK);
+    write_file("tokenizer_config.json", "{}");
+    CHECK_INT(chat_load(folder, tokenizer, &c, &err), INVALID);
     CHECK(strstr(err.text, "chat_template") != NULL);
-    write_file(dir, "tokenizer_config.json", "{\"chat_template\": \"{{ messages }}\"}");
-    CHECK_INT(chat_load(dir, tokenizer, &c, &err), INVALID);
+    write_file("tokenizer_config.json", "{\"chat_template\": \"{{ messages }}\"}");
+    CHECK_INT(chat_load(folder, tokenizer, &c, &err), INVALID);
     CHECK(!c && strstr(err.text, "none that this program knows") != NULL);
-    char path[300];
-    snprintf(path, sizeof path, "%s/tokenizer_config.json", dir);
-    unlink(path);
-    rmdir(dir);
+    write_file("tokenizer_config.json",
+               "{\"chat_template\": [{\"name\": \"default\", \"template\": \"[INST] <<SYS>>\"}]}");
+    CHECK_INT(chat_load(folder, tokenizer, &c, &err), INVALID);
+    CHECK(!c && strstr(err.text, "needs the added token \"<s>\"") != NULL);
+    remove_file("tokenizer_config.json");
+    rmdir(folder);
 }
 
 int main(void)
 {
     struct error err = {0};
     const char *dir = fixture_demo();
+    CHECK_FATAL(mkdtemp(folder));
     CHECK_FATAL(tokenizer_load(dir, &tokenizer, &err) == OK);
     if (chat_load(dir, tokenizer, &chat, &err) != OK)
         fprintf(stderr, "%s\n", err.text);
     CHECK_FATAL(chat);
     struct chat_markers markers;
     chat_markers(chat, &markers);
-    CHECK(markers.think_begin == 1009 && markers.think_end == 1010 && markers.starts_in_reasoning);
+    CHECK(markers.think_begin == 1009 && markers.think_end == 1010);
+    CHECK_INT(markers.tools, TOOLS_DEEPSEEK_31);
     CHECK(markers.stop_count == 1 && markers.stop_ids[0] == 1);
+    struct tokenizer *bytes = bytes_tokenizer();
     test_golden();
+    test_kinds(bytes);
     test_cases();
     test_injection();
+    test_injection_of_kinds(bytes);
     test_errors();
+    test_complete(bytes);
     test_unknown_template();
+    tokenizer_free(bytes);
     chat_free(chat);
     tokenizer_free(tokenizer);
     return check_done();

@@ -5,20 +5,27 @@
 #include "worker/utf8.h"
 
 static struct tokenizer *tokenizer;
-static const struct chat_markers markers = {
-    .think_begin = 300, .think_end = 301, .stop_ids = {302}, .stop_count = 1};
+static const struct chat_markers markers = {.think_begin = 300,
+                                            .think_end = 301,
+                                            .stop_ids = {302},
+                                            .stop_count = 1,
+                                            .tools = TOOLS_DEEPSEEK_31,
+                                            .calls_begin = 304,
+                                            .call_begin = 305,
+                                            .call_sep = 306,
+                                            .call_end = 307,
+                                            .calls_end = 308};
 
 struct result {
-    struct buf content, reasoning;
+    struct delta made;
     size_t used; /* ids pushed */
-    int reasoning_tokens;
+    int reasoning_tokens, content_tokens, calls;
     bool stopped;
 };
 
 static void result_done(struct result *r)
 {
-    buf_done(&r->content);
-    buf_done(&r->reasoning);
+    delta_done(&r->made);
 }
 
 struct input {
@@ -27,6 +34,7 @@ struct input {
     bool in_reasoning;
     const char *const *stop;
     int stop_count;
+    bool tools, one_call;
 };
 
 static bool is_whole(const struct buf *b)
@@ -34,26 +42,65 @@ static bool is_whole(const struct buf *b)
     return buf_len(b) == 0 || utf8_valid(buf_head(b), buf_len(b));
 }
 
+static struct textout *make(const struct input *in)
+{
+    static const struct tool tools[] = {{"get", "", "", false}, {"put", "", "", false}};
+    struct textout_options o = {.tokenizer = tokenizer,
+                                .markers = &markers,
+                                .starts_in_reasoning = in->in_reasoning,
+                                .stop = in->stop,
+                                .stop_count = in->stop_count,
+                                .tools = tools,
+                                .tool_count = in->tools ? 2 : 0,
+                                .one_call = in->one_call};
+    struct textout *t = textout_new(&o);
+    CHECK_FATAL(t);
+    return t;
+}
+
 static struct result run(const struct input *in)
 {
     struct result r = {0};
-    buf_init(&r.content, 1 << 20);
-    buf_init(&r.reasoning, 1 << 20);
-    struct textout *o =
-        textout_new(tokenizer, &markers, in->in_reasoning, in->stop, in->stop_count);
-    CHECK_FATAL(o);
+    delta_init(&r.made, 1 << 20);
+    struct textout *o = make(in);
     while (r.used < in->count && !r.stopped) {
-        bool reasoning = false;
-        CHECK_INT(
-            textout_push(o, in->ids[r.used++], &r.content, &r.reasoning, &reasoning, &r.stopped),
-            OK);
-        r.reasoning_tokens += reasoning;
-        CHECK(is_whole(&r.content) && is_whole(&r.reasoning));
+        struct textout_said said;
+        CHECK_INT(textout_push(o, in->ids[r.used++], &r.made, &said), OK);
+        r.stopped = said.stopped;
+        r.reasoning_tokens += said.is_reasoning;
+        r.content_tokens += said.is_content;
+        CHECK(!(said.is_reasoning && said.is_content));
+        CHECK(is_whole(&r.made.parts[DELTA_CONTENT]) && is_whole(&r.made.parts[DELTA_REASONING]));
     }
     if (!r.stopped)
-        CHECK_INT(textout_flush(o, &r.content, &r.reasoning), OK);
+        CHECK_INT(textout_flush(o, &r.made), OK);
+    r.calls = textout_calls(o);
     textout_free(o);
     return r;
+}
+
+static const char *content(struct result *r)
+{
+    return buf_cstr(&r->made.parts[DELTA_CONTENT]);
+}
+
+static const char *reasoning(struct result *r)
+{
+    return buf_cstr(&r->made.parts[DELTA_REASONING]);
+}
+
+/* "name arguments;" of each call. */
+static const char *calls(const struct result *r)
+{
+    static char text[1024];
+    struct delta_view v;
+    struct delta_call c;
+    size_t used = 0;
+    text[0] = 0;
+    delta_see(&r->made, &v);
+    for (size_t at = 0; delta_next_call(&v, &at, &c);)
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s %s;", c.name, c.arguments);
+    return text;
 }
 
 /* In cases: letters are byte ids; T, E, X, P are <think>, </think>, <end>, <pad>. */
@@ -67,6 +114,8 @@ static const struct {
 } cases[] = {
     {"abc", false, {0}, "abc", "", 0, false},
     {"abX", false, {0}, "ab", "", 0, true},
+    {"\n\nsoE\n\nok\nX", true, {0}, "ok\n", "so", 5, true},
+    {"\nab", false, {0}, "\nab", "", 0, false},
     {"soEokX", true, {0}, "ok", "so", 3, true},
     {"TsoEok", false, {0}, "ok", "so", 4, false},
     {"aEb", false, {0}, "ab", "", 0, false},
@@ -120,6 +169,8 @@ static const struct {
 
 static int32_t id_of(char c)
 {
+    if (c >= '1' && c <= '5') /* marks of calls */
+        return 304 + c - '1';
     switch (c) {
     case 'T':
         return 300;
@@ -147,10 +198,57 @@ static void test_cases(void)
         while (in.stop_count < 3 && cases[i].stop[in.stop_count])
             in.stop_count++;
         struct result r = run(&in);
-        CHECK_STR(buf_cstr(&r.content), cases[i].content);
-        CHECK_STR(buf_cstr(&r.reasoning), cases[i].reasoning);
+        CHECK_STR(content(&r), cases[i].content);
+        CHECK_STR(reasoning(&r), cases[i].reasoning);
         CHECK_INT(r.reasoning_tokens, cases[i].reasoning_tokens);
         CHECK_INT(r.stopped, cases[i].stopped);
+        result_done(&r);
+    }
+}
+
+/* 1 to 5 are the marks: calls, call, sep, end of the call, of all. */
+static const struct {
+    const char *ids;
+    bool tools, one_call;
+    const char *stop[2];
+    const char *content, *calls;
+    int content_tokens;
+    bool stopped;
+} call_cases[] = {
+    {"12get3{}45X", true, false, {0}, "", "get {};", 0, true},
+    {"hi12get3{}42put3{a}45X", true, false, {0}, "hi", "get {};put {a};", 2, true},
+    {"12get3{}42put3{a}45X", true, true, {0}, "", "get {};", 0, true},
+    {"12get3{}45X", false, false, {0}, "<calls><call>get<sep>{}</call></calls>", "", 10, true},
+    {"12gut3{}45X", true, false, {0}, "<calls><call>gut<sep>{}</call></calls>", "", 2, true},
+    {"12get3{", true, false, {0}, "", "get {;", 0, false},
+    {"12ge", true, false, {0}, "<calls><call>ge", "", 0, false},
+    {"a12get3{a}45b", true, false, {0}, "ab", "get {a};", 2, false},
+    /* A stop string does not look into calls; what it might have begun with is shown before. */
+    {"ab12get3{abc}45X", true, false, {"abc"}, "ab", "get {abc};", 2, true},
+    {"abc12get3{}45X", true, false, {"bc"}, "a", "", 3, true},
+    {"12gut3bc45X", true, false, {"bc"}, "<calls><call>gut<sep>", "", 2, true},
+    {"15X", true, false, {0}, "<calls></calls>", "", 0, true},
+};
+
+static void test_calls(void)
+{
+    for (size_t i = 0; i < sizeof call_cases / sizeof *call_cases; i++) {
+        int32_t ids[64];
+        struct input in = {.ids = ids,
+                           .count = strlen(call_cases[i].ids),
+                           .tools = call_cases[i].tools,
+                           .one_call = call_cases[i].one_call,
+                           .in_reasoning = false,
+                           .stop = call_cases[i].stop,
+                           .stop_count = call_cases[i].stop[0] != NULL};
+        for (size_t k = 0; k < in.count; k++)
+            ids[k] = id_of(call_cases[i].ids[k]);
+        struct result r = run(&in);
+        CHECK_STR(content(&r), call_cases[i].content);
+        CHECK_STR(calls(&r), call_cases[i].calls);
+        CHECK_INT(r.content_tokens, call_cases[i].content_tokens);
+        CHECK_INT(r.stopped, call_cases[i].stopped);
+        CHECK_INT(r.calls > 0, *call_cases[i].calls != 0);
         result_done(&r);
     }
 }
@@ -218,7 +316,7 @@ static void test_property(void)
         struct buf want;
         decode(ids, in.count, &want);
         cut_at_stop(&want, in.stop, in.stop_count);
-        CHECK_STR(buf_cstr(&r.content), buf_cstr(&want));
+        CHECK_STR(content(&r), buf_cstr(&want));
         buf_done(&want);
         result_done(&r);
     }
@@ -233,6 +331,7 @@ int main(void)
                 OK);
     buf_done(&text);
     test_cases();
+    test_calls();
     test_property();
     tokenizer_free(tokenizer);
     return check_done();

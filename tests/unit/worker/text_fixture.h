@@ -46,7 +46,7 @@ static inline int fixture_byte_char(int byte)
 
 /* A tokenizer.json whose ids 0-255 are the bytes, 256 "ab", 257 "abc", 258 "bc", 259 "aa",
  * 260 "aaaa", and the added tokens 300 "<think>", 301 "</think>", 302 "<end>", 303 "<pad>"
- * (special). Merges in this order: b+c, a+b, ab+c, a+a, aa+aa. */
+ * (special), 304 "<calls>", 305 "<call>", 306 "<sep>", 307 "</call>", 308 "</calls>". Merges in this order: b+c, a+b, ab+c, a+a, aa+aa. */
 static inline void fixture_tokenizer(struct buf *out)
 {
     buf_init(out, 1 << 20);
@@ -56,7 +56,10 @@ static inline void fixture_tokenizer(struct buf *out)
                   "{\"id\":300,\"content\":\"<think>\",\"lstrip\":false,\"special\":false},"
                   "{\"id\":301,\"content\":\"</think>\",\"lstrip\":false,\"special\":false},"
                   "{\"id\":302,\"content\":\"<end>\",\"lstrip\":false,\"special\":true},"
-                  "{\"id\":303,\"content\":\"<pad>\",\"lstrip\":false,\"special\":true}],"
+                  "{\"id\":303,\"content\":\"<pad>\",\"lstrip\":false,\"special\":true},"
+                  "{\"id\":304,\"content\":\"<calls>\"},{\"id\":305,\"content\":\"<call>\"},"
+                  "{\"id\":306,\"content\":\"<sep>\"},{\"id\":307,\"content\":\"</call>\"},"
+                  "{\"id\":308,\"content\":\"</calls>\"}],"
                   "\"model\":{\"type\":\"BPE\",\"ignore_merges\":false,\"vocab\":{");
     for (int b = 0; b < 256; b++)
         buf_addf(out, "\"\\u%04x\":%d,", fixture_byte_char(b), b);
