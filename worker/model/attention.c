@@ -5,6 +5,8 @@
 
 /* Heads go to different members in pieces of this many at least, unless members would idle. */
 enum { PIECE_HEADS = 8 };
+/* Results of segments that wait: about 8 MiB with values of 128. */
+enum { PARTS_MOST = 1 << 14 };
 
 /* The first row behind those that are one sequence's neighbours. */
 static int run_end(const struct pass *p, int first)
@@ -21,6 +23,7 @@ void attention_plan(struct pass *p)
     const struct model *m = p->m;
     bool latent = m->config.attention == ATTENTION_LATENT;
     p->tile_count = p->run_count = 0;
+    p->segments = 1;
     for (int i = 0, end; i < p->count; i = end) {
         end = run_end(p, i);
         bool expanded = latent && mla_expands(m, p->rows[i].position, end - i);
@@ -28,6 +31,9 @@ void attention_plan(struct pass *p)
             m->scratch.expanded[row] = expanded;
         if (expanded)
             m->scratch.runs[p->run_count++] = (struct row_tile){i, end - i};
+        int segments = p->rows[end - 1].position / ATTEND_SEGMENT + 1;
+        if (!expanded && segments > p->segments)
+            p->segments = segments;
         for (int row = i; row < end && !expanded; row += ATTENTION_ROWS)
             m->scratch.tiles[p->tile_count++] =
                 (struct row_tile){row, end - row < ATTENTION_ROWS ? end - row : ATTENTION_ROWS};
@@ -84,6 +90,7 @@ void attention_aim(const struct pass *p, const struct attention *a, int kv_head,
 struct piece {
     struct row_tile rows;
     int head, heads;
+    int segment; /* the only one to attend to; -1: all */
 };
 
 static float *out_of(const struct attention *a, int row, int head)
@@ -91,26 +98,43 @@ static float *out_of(const struct attention *a, int row, int head)
     return a->out + (size_t)row * a->out_row + (size_t)head * (size_t)a->value_count;
 }
 
+/* Where the result of one segment waits to be merged with the others. */
+static size_t part_of(const struct pass *p, const struct attention *a, int row, int head)
+{
+    return ((size_t)row * (size_t)a->heads + (size_t)head) * (size_t)p->segments;
+}
+
+static float *part_out(const struct pass *p, const struct attention *a, size_t part)
+{
+    return p->m->scratch.parts + part * (size_t)a->value_count;
+}
+
 static void attend_segment(const struct pass *p, const struct attention *a, struct attend *k,
                            const struct piece *piece, struct attend_state *states)
 {
+    const struct scratch *s = &p->m->scratch;
     int queries = piece->rows.count * piece->heads, i = 0;
     while (i < queries) {
         for (k->count = 0; i < queries && k->count < ATTEND_QUERIES; i++) {
             int row = piece->rows.first + i / piece->heads, head = piece->head + i % piece->heads;
             if (p->rows[row].position < k->begin)
                 continue;
+            size_t part = part_of(p, a, row, head) + (size_t)piece->segment;
             k->queries[k->count] =
                 a->queries + (size_t)row * a->query_row + (size_t)head * a->query_stride;
-            k->out[k->count] = out_of(a, row, head);
+            k->out[k->count] = piece->segment < 0 ? out_of(a, row, head) : part_out(p, a, part);
             k->tokens[k->count] = p->rows[row].position + 1;
-            k->states[k->count++] = &states[i];
+            k->states[k->count] = piece->segment < 0 ? &states[i] : &s->part_states[part];
+            if (piece->segment >= 0)
+                s->part_states[part] = (struct attend_state){0};
+            k->count++;
         }
         if (k->count)
             p->m->kernels->attend(k);
     }
 }
 
+/* From all segments of the context, or from one, whose result then waits. */
 static void attend_piece(const struct pass *p, const struct attention *a, const struct piece *piece,
                          float *scratch)
 {
@@ -121,6 +145,11 @@ static void attend_piece(const struct pass *p, const struct attention *a, const 
     attention_aim(p, a, piece->head / (a->heads / a->kv_heads), &k);
     k.blocks = last->blocks;
     k.scratch = scratch + state_floats(a->heads / a->kv_heads);
+    if (piece->segment >= 0) {
+        k.begin = piece->segment * ATTEND_SEGMENT;
+        attend_segment(p, a, &k, piece, NULL);
+        return;
+    }
     memset(states, 0, (size_t)queries * sizeof *states);
     for (k.begin = 0; k.begin <= last->position; k.begin += ATTEND_SEGMENT)
         attend_segment(p, a, &k, piece, states);
@@ -131,33 +160,81 @@ static void attend_piece(const struct pass *p, const struct attention *a, const 
     }
 }
 
-/* Into how many pieces the heads that share a key are cut. */
-static int pieces_of(const struct pass *p, const struct attention *a)
+/* How a tile's work on one key is cut: into pieces of the heads, and into segments if there are
+ * still fewer tasks than members. */
+struct cut {
+    int pieces, segments;
+};
+
+static struct cut cut_of(const struct pass *p, const struct attention *a)
 {
-    int threads = pool_members(p->m->pool), group = a->heads / a->kv_heads, pieces = 1;
+    int threads = pool_members(p->m->pool), group = a->heads / a->kv_heads;
     int tasks = p->tile_count * a->kv_heads;
-    while (tasks * pieces < 2 * threads && group / pieces >= 2 * PIECE_HEADS)
-        pieces *= 2;
-    while (tasks * pieces < threads && group / pieces >= 2)
-        pieces *= 2;
-    return pieces;
+    size_t parts = (size_t)p->count * (size_t)a->heads * (size_t)p->segments;
+    struct cut cut = {1, 1};
+    while (tasks * cut.pieces < 2 * threads && group / cut.pieces >= 2 * PIECE_HEADS)
+        cut.pieces *= 2;
+    if (tasks * cut.pieces < threads && parts <= attention_parts(p->m))
+        cut.segments = p->segments;
+    while (tasks * cut.pieces * cut.segments < threads && group / cut.pieces >= 2)
+        cut.pieces *= 2;
+    return cut;
+}
+
+size_t attention_parts(const struct model *m)
+{
+    const struct model_config *c = &m->config;
+    size_t segments = ((size_t)c->context_tokens + ATTEND_SEGMENT - 1) / ATTEND_SEGMENT;
+    size_t parts = (size_t)pool_threads(m->pool) * (size_t)c->heads * segments;
+    if (pool_threads(m->pool) == 1 || segments == 1)
+        return 0;
+    return parts < PARTS_MOST ? parts : PARTS_MOST;
 }
 
 int attention_tasks(const struct pass *p, const struct attention *a)
 {
-    return p->tile_count * a->kv_heads * pieces_of(p, a);
+    struct cut cut = cut_of(p, a);
+    return p->tile_count * a->kv_heads * cut.pieces * cut.segments;
 }
 
 void attention_task(const struct pass *p, const struct attention *a, int task, int member)
 {
     const struct scratch *s = &p->m->scratch;
-    int group = a->heads / a->kv_heads, pieces = pieces_of(p, a), per_tile = a->kv_heads * pieces;
-    int part = task % per_tile % pieces, from = group * part / pieces;
+    struct cut cut = cut_of(p, a);
+    int group = a->heads / a->kv_heads, segment = task % cut.segments;
+    task /= cut.segments;
+    int part = task % cut.pieces, from = group * part / cut.pieces;
+    task /= cut.pieces;
     /* The last rows of a prompt first: they have the most to do. */
-    struct piece piece = {.rows = s->tiles[p->tile_count - 1 - task / per_tile],
-                          .head = task % per_tile / pieces * group + from,
-                          .heads = group * (part + 1) / pieces - from};
+    struct piece piece = {.rows = s->tiles[p->tile_count - 1 - task / a->kv_heads],
+                          .head = task % a->kv_heads * group + from,
+                          .heads = group * (part + 1) / cut.pieces - from,
+                          .segment = cut.segments > 1 ? segment : -1};
     attend_piece(p, a, &piece, s->members[member].attention);
+}
+
+/* The segments of one row and head, in order. */
+static void merge(const struct pass *p, const struct attention *a, int row, int head)
+{
+    const struct kernels *k = p->m->kernels;
+    float *out = out_of(a, row, head);
+    struct attend_state state = {0};
+    size_t part = part_of(p, a, row, head);
+    int segments = p->rows[row].position / ATTEND_SEGMENT + 1;
+    for (int i = 0; i < segments; i++, part++)
+        k->attend_merge(out, &state, part_out(p, a, part), &p->m->scratch.part_states[part],
+                        a->value_count);
+    k->attend_finish(out, &state, a->value_count);
+}
+
+void attention_end(const struct pass *p, const struct attention *a, int member)
+{
+    if (cut_of(p, a).segments == 1)
+        return;
+    pool_barrier(p->m->pool);
+    for (int i = pass_first(p, member); i < p->count * a->heads; i = pass_next(p, i))
+        if (!p->m->scratch.expanded[i / a->heads])
+            merge(p, a, i / a->heads, i % a->heads);
 }
 
 void attention_run(const struct pass *p, const struct attention *a, int member)
@@ -165,4 +242,5 @@ void attention_run(const struct pass *p, const struct attention *a, int member)
     int tasks = attention_tasks(p, a);
     for (int i = pass_first(p, member); i < tasks; i = pass_next(p, i))
         attention_task(p, a, i, member);
+    attention_end(p, a, member);
 }

@@ -4,6 +4,9 @@
  * runs the kernels. The tasks are tiles: neighbouring rows of one sequence, and the heads that
  * share a cache row.
  *
+ * Where there are fewer tiles than members, a long context is cut too: its segments are attended
+ * to apart and merged in order, as they are when one member takes them in turn.
+ *
  * A row's result depends on nothing but its sequence: not on the batch, how a prompt is cut into
  * batches, or the number of threads. Private to worker/model.
  */
@@ -40,14 +43,18 @@ struct attention {
 /* A member's share. The queries and the cache are complete before it (a barrier); no barrier
  * behind it. */
 void attention_run(const struct pass *p, const struct attention *a, int member);
-/* The same in steps, for layers that have other tasks too: how many tasks there are, and one. */
+/* The same in steps, for layers that have other tasks too: how many tasks there are, one of them,
+ * and behind all of them the rest of the work. */
 int attention_tasks(const struct pass *p, const struct attention *a);
 void attention_task(const struct pass *p, const struct attention *a, int task, int member);
+void attention_end(const struct pass *p, const struct attention *a, int member);
 /* The cache as a head's kernels want it; without blocks, positions and queries. */
 void attention_aim(const struct pass *p, const struct attention *a, int kv_head,
                    struct attend *out);
 /* Cuts the batch into tiles, and into runs that a latent layer expands. */
 void attention_plan(struct pass *p);
+/* How many results of single segments there is room for. */
+size_t attention_parts(const struct model *m);
 /* Floats of scratch that a member needs. */
 size_t attention_scratch(const struct model *m);
 

@@ -160,6 +160,7 @@ static void attend(const struct pass *p, const struct layer *l, const struct att
                                 .head_end = end < a->heads ? end : a->heads};
         mla_expand(p, &l->mla, &part, &p->m->scratch.members[member]);
     }
+    attention_end(p, a, member);
     pool_barrier(p->m->pool);
 }
 

@@ -248,7 +248,8 @@ static void carve_all(struct carving *c, const struct model *m, struct scratch *
     s->x = floats(c, rows, (size_t)f->hidden);
     s->normed = floats(c, rows, (size_t)f->hidden);
     s->projected = floats(c, rows, (size_t)m->projected_floats);
-    if (f->attention == ATTENTION_LATENT) {
+    bool latent = f->attention == ATTENTION_LATENT;
+    if (latent) {
         s->queries = floats(c, rows, heads * (size_t)m->cache_floats);
         s->states = carve(c, rows * heads, sizeof *s->states);
         s->latents = floats(c, rows, heads * (size_t)f->mla.kv_rank);
@@ -267,6 +268,9 @@ static void carve_all(struct carving *c, const struct model *m, struct scratch *
     s->tiles = carve(c, rows, sizeof *s->tiles);
     s->runs = carve(c, rows, sizeof *s->runs);
     s->expanded = carve(c, rows, sizeof *s->expanded);
+    size_t parts = attention_parts(m);
+    s->parts = floats(c, parts, (size_t)(latent ? f->mla.kv_rank : f->gqa.head_dims));
+    s->part_states = carve(c, parts, sizeof *s->part_states);
     s->members = carve(c, (size_t)threads, sizeof *s->members);
     for (int i = 0; i < threads; i++) {
         struct member_scratch none;

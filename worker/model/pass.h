@@ -54,6 +54,8 @@ struct scratch { /* of one batch; [row] first */
     struct row_tile *tiles, *runs; /* of struct pass */
     bool *expanded;                /* the row is in one of the runs */
     struct attend_state *states;   /* MLA: [heads] */
+    float *parts;                  /* attention_parts(..) results of segments, and their states */
+    struct attend_state *part_states;
     struct member_scratch *members;
     void *memory;
     size_t bytes;
@@ -96,6 +98,7 @@ struct pass {
     const struct batch_row *rows;
     int count;
     int tile_count, run_count; /* the rows, cut for attention: scratch.tiles, scratch.runs */
+    int segments;              /* of the longest context of a tile */
     float *logits;
     int logit_count;
     bool keeps_hidden; /* of some row */

@@ -89,9 +89,11 @@ static void test_long_prompts(enum kv_type type)
     static const int chunks[] = {700, 256, 37};
     static struct id_list p;
     make_prompt(&p, 700, 3);
-    struct model_options exact = {.threads = 2, .kv_type = type, .deterministic = true};
+    struct model_options exact = {.threads = 1, .kv_type = type, .deterministic = true};
+    struct model_options many = {.threads = 9, .kv_type = type, .deterministic = true};
     struct model_options fast = {.threads = 2, .kv_type = type};
     struct model *m = golden_model(DEMO, &exact), *n = golden_model(DEMO, &fast);
+    struct model *o = golden_model(DEMO, &many); /* more than tasks: segments apart */
     size_t count = (size_t)p.count * model_vocab_size(m);
     float *want = golden_run(m, &p, 64);
     for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
@@ -101,7 +103,11 @@ static void test_long_prompts(enum kv_type type)
             CHECK(golden_difference(near, want, count) < 1e-4);
         free(got);
         free(near);
+        got = golden_run(o, &p, chunks[i]);
+        CHECK(memcmp(got, want, count * sizeof *got) == 0);
+        free(got);
     }
+    model_free(o);
     free(want);
     model_free(m);
     model_free(n);
