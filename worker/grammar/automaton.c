@@ -248,17 +248,82 @@ static bool improve(struct automaton *a, uint32_t at)
     return changed;
 }
 
-/* Least fixed point; the order of the passes only decides how many there are. */
-static bool settle(struct automaton *a)
+/* For each node those whose values follow from its own: list[first[i]] to before list[first[i +
+ * 1]]. */
+struct dependents {
+    uint32_t *first, *list;
+};
+
+/* Calls what there is to do with each pair: a node and one that depends on it. */
+static void each_dependent(const struct automaton *a, uint32_t from, uint32_t *count,
+                           uint32_t *list)
 {
-    for (bool changed = true, back = true; changed; back = !back) {
-        changed = false;
-        if (!automaton_work(a, a->node_count / 2))
-            return false;
-        for (uint32_t i = 0; i < a->node_count; i++)
-            changed |= improve(a, back ? a->node_count - 1 - i : i);
+    const struct node *n = &a->nodes[from];
+    for (uint32_t i = 0; i < n->edges + 2u * n->calls; i++) {
+        uint32_t on;
+        if (i < n->edges) {
+            on = a->edges[n->edge + i].to;
+        } else {
+            const struct call *c = &a->calls[n->call + (i - n->edges) / 2];
+            bool of_rule = (i - n->edges) % 2;
+            if (of_rule && c->rule == GRAMMAR_NONE)
+                continue;
+            on = of_rule ? a->rules[c->rule].start : c->to;
+        }
+        if (list)
+            list[--count[on]] = from;
+        else
+            count[on]++;
     }
+}
+
+static bool find_dependents(const struct automaton *a, struct dependents *d)
+{
+    size_t pairs = (size_t)a->edge_count + 2u * (size_t)a->call_count;
+    d->first = calloc(a->node_count + 1, sizeof *d->first);
+    d->list = malloc((pairs + 1) * sizeof *d->list);
+    if (!d->first || !d->list)
+        return false;
+    for (uint32_t i = 0; i < a->node_count; i++)
+        each_dependent(a, i, d->first, NULL);
+    for (uint32_t i = 1; i <= a->node_count; i++)
+        d->first[i] += d->first[i - 1];
+    for (uint32_t i = 0; i < a->node_count; i++)
+        each_dependent(a, i, d->first, d->list);
     return true;
+}
+
+/* Least fixed point: a node is looked at again when one that it depends on has changed. */
+static void settle(struct automaton *a)
+{
+    struct dependents d = {0};
+    uint32_t *queue = malloc((a->node_count + 1) * sizeof *queue), count = a->node_count, at = 0;
+    bool *queued = malloc(a->node_count + 1);
+    if (!find_dependents(a, &d) || !queue || !queued)
+        a->status = NOMEM;
+    for (uint32_t i = 0; i < count && a->status == OK; i++) {
+        queue[i] = count - 1 - i;
+        queued[i] = true;
+    }
+    while (count > 0 && automaton_work(a, 2)) {
+        uint32_t node = queue[at];
+        at = at + 1 == a->node_count ? 0 : at + 1;
+        count--;
+        queued[node] = false;
+        if (!improve(a, node))
+            continue;
+        for (uint32_t i = d.first[node]; i < d.first[node + 1]; i++) {
+            uint32_t next = d.list[i];
+            if (queued[next])
+                continue;
+            queued[next] = true;
+            queue[(at + count++) % a->node_count] = next;
+        }
+    }
+    free(d.first);
+    free(d.list);
+    free(queue);
+    free(queued);
 }
 
 enum status automaton_finish(struct automaton *a, struct error *err)

@@ -237,14 +237,14 @@ enum status dfa_bound(struct dfa *d, uint32_t least, uint32_t most, struct autom
 {
     if (!dfa_trim(d, budget))
         return INVALID;
-    *counted = budget->status == OK && can_lengthen(d);
-    if (budget->status != OK || *counted)
-        return budget->status;
     uint32_t *need = shortest(d, budget);
     bool enough = need && need[0] >= least, above = need && need[0] > most;
     free(need);
     if (above)
         return INVALID;
+    *counted = budget->status == OK && can_lengthen(d);
+    if (budget->status != OK || *counted)
+        return budget->status;
     bool below = most == DFA_ENDLESS || longest(d, most, budget) <= most;
     if (budget->status != OK || (enough && below))
         return budget->status;

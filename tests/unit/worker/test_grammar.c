@@ -170,6 +170,8 @@ static const struct {
      false},
     {"{\"pattern\":\"^a{3}$\",\"maxLength\":2}",
      "schema.pattern: no text of the length asked for matches it", false},
+    {"{\"pattern\":\"abc\",\"maxLength\":2}",
+     "schema.pattern: no text of the length asked for matches it", false},
     {"{\"pattern\":\"(?=a)\"}", "schema.pattern: not supported: look-around and flags, at byte 3",
      false},
     {"{\"pattern\":\"a**\"}", "schema.pattern: nothing to repeat, or a lone bracket, at byte 3",
