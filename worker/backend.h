@@ -35,6 +35,7 @@ struct backend_model {
 struct backend_load {
     uint32_t running, waiting;
     uint64_t outstanding_tokens;
+    uint64_t drafted, accepted; /* tokens guessed ahead so far, and those that were right */
 };
 
 struct backend {

@@ -45,10 +45,14 @@ static enum status make(struct scheduler *s, struct error *err)
     s->running = calloc(sequences, sizeof(struct sequence *));
     s->readers = calloc(sequences, sizeof(struct sequence *));
     s->rows = calloc((size_t)s->options.step_tokens, sizeof *s->rows);
-    s->logits = calloc(sequences * vocab, sizeof *s->logits);
+    enum status st = draft_init(s, err);
+    if (st != OK)
+        return st;
+    size_t logit_rows = sequences * (1 + (size_t)s->depth), step = (size_t)s->options.step_tokens;
+    s->logits = calloc((logit_rows < step ? logit_rows : step) * vocab, sizeof *s->logits);
     if (!s->sampler || !s->running || !s->readers || !s->rows || !s->logits)
         return error_set(err, NOMEM, "out of memory for the scheduler");
-    enum status st = model_reserve(s->model, s->options.step_tokens, err);
+    st = model_reserve(s->model, s->options.step_tokens, err);
     if (st == OK)
         st = kv_new(&shape, (int)blocks, &s->kv, err);
     if (st == OK && !(s->prefix = prefix_new(s->kv)))
@@ -116,6 +120,7 @@ void scheduler_free(struct scheduler *s)
     free(s->readers);
     free(s->rows);
     free(s->logits);
+    draft_done(s);
     free(s);
 }
 
@@ -329,58 +334,102 @@ static int compose(struct scheduler *s)
     for (int i = 0; i < s->running_count; i++) {
         struct sequence *q = s->running[i];
         uint32_t end = q->request->prompt + q->made;
-        for (int j = 0; j < q->rows; j++) {
+        q->first_row = count;
+        q->fresh = 0;
+        for (int j = 0; j < q->rows; j++, count++) {
             uint32_t at = q->done + (uint32_t)j;
-            s->rows[count++] = (struct batch_row){.token = q->tokens[at],
-                                                  .position = (int32_t)at,
-                                                  .blocks = q->blocks,
-                                                  .wants_logits = at + 1 == end};
+            s->rows[count] = (struct batch_row){.token = q->tokens[at],
+                                                .position = (int32_t)at,
+                                                .blocks = q->blocks,
+                                                .wants_logits = at + 1 >= end,
+                                                .hidden_out = draft_hidden_row(s, count)};
         }
     }
     return count;
 }
 
-/* The token after the last of q's; the listener may end q, or any other sequence, meanwhile. */
-static void deliver(struct scheduler *s, struct sequence *q, const float *logits)
+int32_t sequence_pick(struct scheduler *s, const struct sequence *q, const float *logits)
 {
     const struct request *r = q->request;
     struct sampling how = r->sampling;
     how.seed = q->seed;
-    struct sampler_input in = {
-        .logits = logits, .tokens = q->tokens, .prompt = r->prompt, .made = q->made};
-    if (s->events.mask)
+    struct sampler_input in = {.logits = logits,
+                               .tokens = q->tokens,
+                               .prompt = r->prompt,
+                               .made = q->made + (uint32_t)q->drafts};
+    /* Behind a guess the listener cannot know the mask; such a guess is just judged later. */
+    if (s->events.mask && !q->drafts)
         in.mask = s->events.mask(s->events.arg, r->id, q->choice);
-    int32_t token = sampler_pick(s->sampler, &in, &how);
-    if (token < 0) {
-        sequence_end(s, q, SCHED_BLOCKED);
-        return;
-    }
-    q->tokens[r->prompt + q->made++] = token;
-    q->state = SEQUENCE_DECODE;
+    return sampler_pick(s->sampler, &in, &how);
+}
+
+static bool tell(struct scheduler *s, const struct sequence *q, int32_t token, const float *logits)
+{
+    const struct request *r = q->request;
     struct token_logprobs logprobs;
-    if (how.logprobs)
-        sampler_logprobs(s->sampler, logits, token, how.top_logprobs, &logprobs);
+    if (r->sampling.logprobs)
+        sampler_logprobs(s->sampler, logits, token, r->sampling.top_logprobs, &logprobs);
     struct sched_token told = {.id = r->id,
                                .choice = q->choice,
                                .token = token,
                                .cached = r->cached,
-                               .logprobs = how.logprobs ? &logprobs : NULL};
-    bool stop = s->events.token(s->events.arg, &told);
+                               .logprobs = r->sampling.logprobs ? &logprobs : NULL};
+    return s->events.token(s->events.arg, &told);
+}
+
+/* The token after the last of q's; the listener may end q, or any other sequence, meanwhile. */
+static void deliver(struct scheduler *s, struct sequence *q, const float *logits)
+{
+    int32_t token = sequence_pick(s, q, logits);
+    if (token < 0) {
+        sequence_end(s, q, SCHED_BLOCKED);
+        return;
+    }
+    q->tokens[q->request->prompt + q->made++] = token;
+    q->fresh++;
+    q->state = SEQUENCE_DECODE;
+    bool stop = tell(s, q, token, logits);
     if (q->state == SEQUENCE_ENDED)
         return;
     if (stop)
         sequence_end(s, q, SCHED_STOPPED);
-    else if (q->made == r->max_tokens)
+    else if (q->made == q->request->max_tokens)
         sequence_end(s, q, SCHED_LENGTH);
 }
 
 /* A prompt is read: every choice makes its first token from the same logits. */
-static void deliver_first(struct scheduler *s, struct request *r, const float *logits)
+static void deliver_first(struct scheduler *s, struct sequence *first, const float *logits)
 {
+    struct request *r = first->request;
     blocks_fork(s, r);
-    for (uint32_t i = 0; i < r->choices; i++)
-        if (r->sequences[i].state != SEQUENCE_ENDED)
-            deliver(s, &r->sequences[i], logits);
+    for (uint32_t i = 0; i < r->choices; i++) {
+        struct sequence *q = &r->sequences[i];
+        q->fresh_row = first->first_row + first->rows - 1;
+        q->fresh_at = r->prompt - 1;
+        if (q->state != SEQUENCE_ENDED)
+            deliver(s, q, logits);
+    }
+}
+
+/* One token, and one more for every guess that was right. */
+static void deliver_next(struct scheduler *s, struct sequence *q, const float *logits)
+{
+    int drafts = q->drafts;
+    uint32_t at = q->request->prompt + q->made;
+    q->fresh_row = q->first_row;
+    q->fresh_at = q->done - 1;
+    q->drafts = 0;
+    s->drafted += (uint64_t)drafts;
+    for (int i = 0;; i++) {
+        int32_t guess = i < drafts ? q->tokens[at + (uint32_t)i] : -1;
+        deliver(s, q, logits + (size_t)i * model_vocab_size(s->model));
+        if (q->state == SEQUENCE_ENDED || q->request->paused || guess < 0 ||
+            q->tokens[at + (uint32_t)i] != guess)
+            return;
+        q->done++;
+        blocks_share(s, q);
+        s->accepted++;
+    }
 }
 
 static void take_results(struct scheduler *s)
@@ -391,15 +440,16 @@ static void take_results(struct scheduler *s)
         struct sequence *q = s->running[i];
         if (!q->rows)
             continue;
-        q->done += (uint32_t)q->rows;
+        bool reads = q->done < q->request->prompt;
+        q->done += reads ? (uint32_t)q->rows : 1;
         blocks_share(s, q);
-        if (q->done < q->request->prompt + q->made)
+        if (reads && q->done < q->request->prompt)
             continue;
         if (q->state == SEQUENCE_PREFILL)
-            deliver_first(s, q->request, logits);
-        else if (q->state != SEQUENCE_ENDED)
-            deliver(s, q, logits);
-        logits += model_vocab_size(s->model);
+            deliver_first(s, q, logits);
+        else if (q->state == SEQUENCE_DECODE)
+            deliver_next(s, q, logits);
+        logits += (size_t)(reads ? 1 : q->rows) * model_vocab_size(s->model);
     }
 }
 
@@ -408,13 +458,16 @@ bool scheduler_step(struct scheduler *s)
     assert(!s->in_step);
     queue_expire(s);
     queue_admit(s);
+    s->drafting = draft_is_worth_it(s);
     budget_share(s);
     int count = compose(s);
     if (!count)
         return false;
     model_forward(s->model, s->kv, s->rows, count, s->logits);
+    draft_read(s);
     s->in_step = true;
     take_results(s);
+    draft_guess(s);
     s->in_step = false;
     reap(s);
     return true;
@@ -422,7 +475,8 @@ bool scheduler_step(struct scheduler *s)
 
 void scheduler_load(const struct scheduler *s, struct backend_load *out)
 {
-    struct backend_load load = {.running = (uint32_t)s->running_count};
+    struct backend_load load = {
+        .running = (uint32_t)s->running_count, .drafted = s->drafted, .accepted = s->accepted};
     for (int i = 0; i < s->running_count; i++) {
         const struct sequence *q = s->running[i];
         const struct request *r = q->request;

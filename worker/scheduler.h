@@ -24,7 +24,20 @@
 struct model; /* worker/model/model.h */
 struct scheduler;
 
-enum { SCHED_OVERTAKEN_MAX = 16, SCHED_CHOICES_MAX = 128 };
+enum {
+    SCHED_OVERTAKEN_MAX = 16,
+    SCHED_CHOICES_MAX = 128,
+    SCHED_DRAFTS_MAX = 2,          /* guesses of a sequence in one step */
+    SCHED_SPECULATE_SEQUENCES = 4, /* that run at once, at most, where AUTO guesses */
+};
+
+/* Whether a model that has a layer for multi-token prediction guesses ahead with it. What is made
+ * is the same either way (see scheduler_draft.c). */
+enum sched_speculation {
+    SPECULATE_OFF,
+    SPECULATE_AUTO, /* while few sequences run, if the model has such a layer */
+    SPECULATE_ON,   /* always; scheduler_new refuses a model without */
+};
 
 struct sched_request {
     uint64_t id;
@@ -74,7 +87,8 @@ struct sched_options {
     int sequences_max;
     int step_tokens; /* token budget of one step */
     int64_t kv_bytes;
-    int queue_max;             /* waiting requests */
+    int queue_max; /* waiting requests */
+    enum sched_speculation speculate;
     int64_t (*now_ms)(void *); /* for deadlines; NULL: clock_mono_ms */
     void *now_arg;
 };

@@ -123,8 +123,7 @@ static void did_not_fit(struct scheduler *s, struct request *r)
 {
     const struct request *b = s->blocked;
     r->tried = true;
-    if (!b || b->priority < r->priority ||
-        (b->overtaken < SCHED_OVERTAKEN_MAX && goes_first(r, b)))
+    if (!b || b->priority < r->priority || (b->overtaken < SCHED_OVERTAKEN_MAX && goes_first(r, b)))
         s->blocked = r;
 }
 

@@ -71,6 +71,21 @@ static int give(struct sequence **readers, int count, int left)
     return left;
 }
 
+/* Rows for guesses; the guesses that get none are forgotten. */
+static int give_drafts(struct scheduler *s, int left)
+{
+    for (int i = 0; i < s->running_count; i++) {
+        struct sequence *q = s->running[i];
+        if (q->state != SEQUENCE_DECODE || q->request->paused)
+            continue;
+        if (q->drafts > left)
+            q->drafts = left;
+        q->rows += q->drafts;
+        left -= q->drafts;
+    }
+    return left;
+}
+
 void budget_share(struct scheduler *s)
 {
     int left = s->options.step_tokens, count = 0;
@@ -85,6 +100,7 @@ void budget_share(struct scheduler *s)
             s->readers[count++] = q;
     }
     assert(left >= 0);
+    left = give_drafts(s, left);
     for (int before = 0; left > 0 && left != before;) {
         before = left;
         left = give(s->readers, count, left);

@@ -30,7 +30,14 @@ struct sequence {
     int first_block, block_count;
     struct prefix_key key; /* behind the `keyed` first blocks */
     uint32_t keyed;
-    int rows; /* of this step's batch */
+    /* of this step's batch */
+    int rows, first_row;
+    /* Guesses: tokens behind those that were made, to be judged by the next step. */
+    int drafts;
+    /* Rows of this step's batch, from fresh_row on, whose next token it made, the first of them at
+     * position fresh_at. */
+    int fresh, fresh_row;
+    uint32_t fresh_at;
 };
 
 struct tenant {
@@ -78,7 +85,15 @@ struct scheduler {
     struct tenant *tenants;
     bool in_step;
     struct batch_row *rows; /* [step_tokens] */
-    float *logits;          /* [sequences_max][vocabulary] */
+    float *logits;          /* [rows that want them][vocabulary] */
+    /* Of speculation; none of it is there when `depth` is 0. */
+    int depth;     /* guesses in a row, at most */
+    bool drafting; /* in this step */
+    uint64_t drafted, accepted;
+    struct batch_row *draft_rows; /* [step_tokens] */
+    struct sequence **drafters;   /* [sequences_max], scratch */
+    float *hidden;                /* [step_tokens][hidden]: of this step's rows */
+    float *draft_hidden;          /* [2][sequences_max][hidden] */
 };
 
 /* scheduler_admit.c: who waits and who begins. */
@@ -112,7 +127,22 @@ void blocks_fork(struct scheduler *s, struct request *r);
 /* Sets `rows` of every running sequence. */
 void budget_share(struct scheduler *s);
 
+/* scheduler_draft.c: guessing ahead. */
+
+enum status draft_init(struct scheduler *s, struct error *err);
+void draft_done(struct scheduler *s);
+bool draft_is_worth_it(const struct scheduler *s);
+/* Where the final hidden state of a row of the batch goes; NULL: nobody wants it. */
+float *draft_hidden_row(const struct scheduler *s, int row);
+/* The guessing layer reads what the step read of prompts; before their tokens are made. */
+void draft_read(struct scheduler *s);
+/* Guesses for the next step; after this one's tokens were told. */
+void draft_guess(struct scheduler *s);
+
 /* scheduler.c */
+
+/* The token after what q made and its drafts; -1: none. */
+int32_t sequence_pick(struct scheduler *s, const struct sequence *q, const float *logits);
 
 void request_free(struct scheduler *s, struct request *r);
 void sequence_end(struct scheduler *s, struct sequence *q, enum sched_end how);

@@ -62,6 +62,7 @@ static inline int64_t seen_clock(void *arg)
 
 struct sched_sizes {
     int sequences, step_tokens, blocks;
+    enum sched_speculation speculate;
 };
 
 /* Forgets what was seen before. */
@@ -77,6 +78,7 @@ static inline struct scheduler *sched_open(struct model *m, struct seen *seen,
                               .step_tokens = sizes->step_tokens,
                               .kv_bytes = (int64_t)kv_block_bytes(&shape) * sizes->blocks,
                               .queue_max = SEEN_IDS,
+                              .speculate = sizes->speculate,
                               .now_ms = seen_clock,
                               .now_arg = seen};
     struct sched_events e = {.token = seen_token, .ended = seen_end, .arg = seen};
