@@ -6,6 +6,7 @@
 #include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
+#include <openssl/x509_vfy.h>
 #include <pthread.h>
 #include <time.h>
 
@@ -28,6 +29,11 @@ struct tls_server {
 struct tls_conn {
     SSL *ssl;
     bool broken; /* nothing more may be sent: a fatal error, or cut off on purpose */
+    const char *why;
+};
+
+struct tls_client {
+    SSL_CTX *ctx;
 };
 
 /* Ticket keys belong to the process, not to one context: a client that comes back may land on
@@ -155,15 +161,21 @@ static enum status load_client_ca(SSL_CTX *ctx, const char *file, struct error *
     return OK;
 }
 
+static enum status load_pair(SSL_CTX *ctx, const char *certificate, const char *key,
+                             struct error *err)
+{
+    if (SSL_CTX_use_certificate_chain_file(ctx, certificate) != 1)
+        return openssl_error(err, INVALID, "certificate", certificate);
+    if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1)
+        return openssl_error(err, INVALID, "private key", key);
+    if (SSL_CTX_check_private_key(ctx) != 1)
+        return openssl_error(err, INVALID, "private key", key);
+    return check_validity(ctx, certificate, err);
+}
+
 static enum status load_files(const struct tls_server *t, SSL_CTX *ctx, struct error *err)
 {
-    if (SSL_CTX_use_certificate_chain_file(ctx, t->certificate_file) != 1)
-        return openssl_error(err, INVALID, "certificate", t->certificate_file);
-    if (SSL_CTX_use_PrivateKey_file(ctx, t->key_file, SSL_FILETYPE_PEM) != 1)
-        return openssl_error(err, INVALID, "private key", t->key_file);
-    if (SSL_CTX_check_private_key(ctx) != 1)
-        return openssl_error(err, INVALID, "private key", t->key_file);
-    enum status st = check_validity(ctx, t->certificate_file, err);
+    enum status st = load_pair(ctx, t->certificate_file, t->key_file, err);
     if (st == OK && t->client_ca_file)
         st = load_client_ca(ctx, t->client_ca_file, err);
     return st;
@@ -283,6 +295,77 @@ struct tls_conn *tls_accept(struct tls_server *t, int fd)
     return c;
 }
 
+static enum status load_client(SSL_CTX *ctx, const struct tls_client_options *o, struct error *err)
+{
+    SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF);
+    SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                              SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_read_ahead(ctx, 1);
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+    if (!SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) ||
+        !SSL_CTX_set_ciphersuites(ctx, ciphers_13) || !SSL_CTX_set1_groups_list(ctx, groups))
+        return openssl_error(err, NOMEM, "TLS", "context");
+    if (!SSL_CTX_load_verify_locations(ctx, o->ca_file, NULL))
+        return openssl_error(err, INVALID, "CA", o->ca_file);
+    return load_pair(ctx, o->certificate_file, o->key_file, err);
+}
+
+struct tls_client *tls_client_new(const struct tls_client_options *options, struct error *err)
+{
+    ERR_clear_error();
+    struct tls_client *t = calloc(1, sizeof *t);
+    if (t)
+        t->ctx = SSL_CTX_new(TLS_client_method());
+    if (!t || !t->ctx) {
+        error_set(err, NOMEM, "out of memory for TLS");
+        tls_client_free(t);
+        return NULL;
+    }
+    if (load_client(t->ctx, options, err) != OK) {
+        tls_client_free(t);
+        return NULL;
+    }
+    return t;
+}
+
+void tls_client_free(struct tls_client *t)
+{
+    if (!t)
+        return;
+    SSL_CTX_free(t->ctx);
+    free(t);
+}
+
+static bool expect_host(SSL *ssl, const char *host)
+{
+    X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
+    if (X509_VERIFY_PARAM_set1_ip_asc(param, host))
+        return true; /* it is an address */
+    ERR_clear_error();
+    return SSL_set1_host(ssl, host) && SSL_set_tlsext_host_name(ssl, host);
+}
+
+struct tls_conn *tls_connect(struct tls_client *t, int fd, const char *host)
+{
+    struct tls_conn *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    c->ssl = SSL_new(t->ctx);
+    if (!c->ssl || !SSL_set_fd(c->ssl, fd) || !expect_host(c->ssl, host)) {
+        ERR_clear_error();
+        SSL_free(c->ssl);
+        free(c);
+        return NULL;
+    }
+    SSL_set_connect_state(c->ssl);
+    return c;
+}
+
+const char *tls_why(const struct tls_conn *c)
+{
+    return c->why ? c->why : "the connection was closed";
+}
+
 void tls_close_notify(struct tls_conn *c)
 {
     if (c->broken || !SSL_is_init_finished(c->ssl))
@@ -324,6 +407,9 @@ static enum tls_io outcome(struct tls_conn *c, int result)
         return TLS_IO_EOF;
     default:
         c->broken = true;
+        long verified = SSL_get_verify_result(c->ssl);
+        c->why = verified == X509_V_OK ? ERR_reason_error_string(ERR_peek_last_error())
+                                       : X509_verify_cert_error_string(verified);
         ERR_clear_error();
         return TLS_IO_FAILED;
     }

@@ -3,7 +3,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "gateway/link_private.h"
@@ -135,6 +134,7 @@ static void close_link(struct link *l)
     if (l->fd >= 0)
         close(l->fd);
     l->fd = -1;
+    channel_close(&l->channel);
     buf_done(&l->in);
     buf_done(&l->out);
     l->need = 0;
@@ -151,47 +151,70 @@ static void close_link(struct link *l)
 
 static void send_out(struct link *l)
 {
-    while (buf_len(&l->out) > 0) {
-        ssize_t n = send(l->fd, buf_head(&l->out), buf_len(&l->out), MSG_NOSIGNAL);
-        if (n > 0) {
-            buf_eat(&l->out, (size_t)n);
-            continue;
-        }
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-            break;
-        link_break(l, "cannot send: %s", strerror(errno));
-        return;
+    enum channel_io io = CHANNEL_OK;
+    while (io == CHANNEL_OK && buf_len(&l->out) > 0) {
+        size_t put;
+        io = channel_write(&l->channel, buf_head(&l->out), buf_len(&l->out), &put);
+        if (io == CHANNEL_OK)
+            buf_eat(&l->out, put);
     }
-    loop_io_want(l->io, buf_len(&l->out) > 0 ? LOOP_READ | LOOP_WRITE : LOOP_READ);
+    if (io == CHANNEL_EOF || io == CHANNEL_FAILED)
+        link_break(l, "cannot send: %s", l->channel.why);
+    else
+        loop_io_want(l->io, channel_want(&l->channel, buf_len(&l->out) > 0));
 }
 
 static void read_in(struct link *l)
 {
     size_t total = 0;
-    while (total < TURN_BYTES && !l->broken) {
+    while (!l->broken && (total < TURN_BYTES || channel_reads_on(&l->channel))) {
         if (buf_reserve(&l->in, READ_BYTES) != OK) {
             link_break(l, "out of memory");
             return;
         }
-        size_t space = l->in.size - l->in.end;
-        ssize_t n = recv(l->fd, l->in.data + l->in.end, space, 0);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        size_t space = l->in.size - l->in.end, got;
+        enum channel_io io = channel_read(&l->channel, l->in.data + l->in.end, space, &got);
+        if (io == CHANNEL_EOF)
+            link_break(l, "the worker closed the connection");
+        if (io == CHANNEL_FAILED)
+            link_break(l, "cannot receive: %s", l->channel.why);
+        if (io != CHANNEL_OK)
             return;
-        if (n <= 0) {
-            link_break(l, n == 0 ? "the worker closed the connection" : "cannot receive: %s",
-                       strerror(errno));
-            return;
-        }
-        l->in.end += (size_t)n;
-        total += (size_t)n;
+        l->in.end += got;
+        total += got;
         link_frames(l);
-        if ((size_t)n < space)
+        if (got < space && !channel_reads_on(&l->channel))
             return;
     }
+}
+
+/* The host of "host:port" or "[v6]:port". */
+static void host_of(const char *text, char host[256])
+{
+    const char *end = strrchr(text, ':');
+    size_t len = end ? (size_t)(end - text) : strlen(text);
+    if (len >= 2 && text[0] == '[' && text[len - 1] == ']') {
+        text++;
+        len -= 2;
+    }
+    snprintf(host, 256, "%.*s", (int)len, text);
+}
+
+static bool open_channel(struct link *l)
+{
+    struct tls_conn *tls = NULL;
+    if (l->options.tls && !address_is_unix(&l->address)) {
+        char host[256];
+        host_of(l->address.text, host);
+        tls = tls_connect(l->options.tls, l->fd, host);
+        if (!tls) {
+            link_break(l, "out of memory");
+            return false;
+        }
+    }
+    channel_open(&l->channel, l->fd, tls);
+    l->fd = -1;
+    return true;
 }
 
 static void greet(struct link *l)
@@ -201,6 +224,8 @@ static void greet(struct link *l)
     hello.oldest_version = WIRE_OLDEST;
     hello.node_id = (char *)l->options.node_id; /* only read */
     hello.software = "tollgate-gateway";
+    if (!open_channel(l))
+        return;
     l->state = LINK_GREETING;
     l->greeting_ms = loop_now_ms(l->loop);
     link_put(l, WIRE__FRAME_TYPE__HELLO, 0, &hello.base);
@@ -217,10 +242,10 @@ static void ready(int fd, int what, void *arg)
         else
             link_break(l, "%s", err.text);
     } else {
-        if (what & LOOP_READ)
+        if (what & LOOP_READ || l->channel.read_needs_output)
             read_in(l);
-        if (what & LOOP_WRITE && !l->broken)
-            send_out(l);
+        if (!l->broken) /* what waits is sent at the end of the turn */
+            loop_io_want(l->io, channel_want(&l->channel, buf_len(&l->out) > 0));
     }
     if (l->broken)
         close_link(l);
@@ -442,7 +467,7 @@ struct link *link_new(struct loop *loop, const struct link_options *options)
     l->loop = loop;
     l->options = *options;
     l->address = *options->address;
-    l->fd = -1;
+    l->fd = l->channel.fd = -1;
     l->free_stream = NO_STREAM;
     l->backoff_ms = BACKOFF_LEAST_MS;
     buf_init(&l->in, (size_t)WIRE_PAYLOAD_MAX + WIRE_HEADER_BYTES + READ_BYTES);

@@ -12,6 +12,7 @@
 #include "base/address.h"
 #include "base/id.h"
 #include "base/loop.h"
+#include "base/tls.h"
 #include "base/wire.h"
 #include "billing/journal.h"
 
@@ -42,6 +43,7 @@ struct link_handlers {
 
 struct link_options {
     const struct address *address;
+    struct tls_client *tls;  /* for an address of TCP; NULL: in the clear */
     const char *node_id;     /* of this gateway */
     int index;               /* of the worker; equal on all loops */
     struct journal *journal; /* NULL: frames wait for nothing (tests) */

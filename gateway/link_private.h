@@ -3,6 +3,7 @@
 #define GATEWAY_LINK_PRIVATE_H
 
 #include "base/arena.h"
+#include "base/channel.h"
 #include "gateway/link.h"
 
 enum { LINK_ACKS_MAX = 1024 };
@@ -18,7 +19,8 @@ struct link {
     struct link_options options;
     struct address address;
     enum link_state state;
-    int fd;
+    int fd; /* while it connects; then it is the channel's */
+    struct channel channel;
     struct loop_io *io;
     struct loop_timer *retry;
     int64_t backoff_ms;

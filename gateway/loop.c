@@ -140,8 +140,28 @@ static enum status make_journal(struct gateway_loop *gl, struct error *err)
     return st;
 }
 
+static enum status make_link_tls(struct gateway_loop *gl, struct error *err)
+{
+    const struct settings *s = &gl->gateway->settings;
+    int given = !!*s->worker_certificate_file + !!*s->worker_key_file + !!*s->worker_ca_file;
+    if (given == 0)
+        return OK;
+    if (given < 3)
+        return error_set(err, INVALID,
+                         "worker_certificate_file, worker_key_file and worker_ca_file go "
+                         "together");
+    const struct tls_client_options o = {.certificate_file = s->worker_certificate_file,
+                                         .key_file = s->worker_key_file,
+                                         .ca_file = s->worker_ca_file};
+    gl->link_tls = tls_client_new(&o, err);
+    return gl->link_tls ? OK : INVALID;
+}
+
 static enum status make_links(struct gateway_loop *gl, struct error *err)
 {
+    enum status st = make_link_tls(gl, err);
+    if (st != OK)
+        return st;
     struct link_handlers *handlers = malloc(sizeof *handlers);
     if (!handlers)
         return error_set(err, NOMEM, "out of memory");
@@ -151,7 +171,12 @@ static enum status make_links(struct gateway_loop *gl, struct error *err)
     handlers->arg = gl;
     gl->link_handlers = handlers;
     for (int i = 0; i < gl->gateway->worker_count; i++) {
-        const struct link_options link = {.address = &gl->gateway->workers[i],
+        const struct address *address = &gl->gateway->workers[i];
+        if (gl->number == 0 && !gl->link_tls && !address_is_local(address))
+            log_warn("the link to worker %s is not encrypted: keep it inside a trusted network",
+                     address->text);
+        const struct link_options link = {.address = address,
+                                          .tls = gl->link_tls,
                                           .node_id = gl->gateway->node_text,
                                           .index = i,
                                           .journal = gl->journal,
@@ -268,6 +293,7 @@ void gateway_loop_done(struct gateway_loop *gl)
     free_spares(gl);
     for (int i = 0; i < gl->link_count; i++)
         link_free(gl->links[i]);
+    tls_client_free(gl->link_tls);
     free(gl->link_handlers);
     keyring_free(gl->keyring);
     admission_free(gl->admission);

@@ -46,6 +46,7 @@ struct gateway_loop {
     struct tunables tunables;
     struct link *links[GATEWAY_WORKERS_MAX];
     struct link_handlers *link_handlers;
+    struct tls_client *link_tls; /* NULL: links over TCP are in the clear */
     int link_count;
     char link_said[GATEWAY_WORKERS_MAX][LINK_SAID_SIZE]; /* the last thing logged of each */
     struct dispatch dispatch;

@@ -26,6 +26,7 @@ struct settings {
     char *database_url, *redis_url, *redis_password, *state_dir, *log_level;
     char *listen, *admin_listen, *certificate_file, *key_file;
     struct setting_list workers;
+    char *worker_certificate_file, *worker_key_file, *worker_ca_file; /* all three, or none */
     int64_t loops;
     int journal_sync; /* enum journal_sync */
     int64_t journal_sync_interval_ms, journal_segment_bytes, journal_reserve_bytes;

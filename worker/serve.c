@@ -17,6 +17,7 @@ struct serve {
     struct loop *loop;
     struct usage_table *usage;
     struct engine *engine;
+    struct tls_server *tls; /* of links over TCP; NULL: in the clear */
     struct server *server;
     struct status_page *page;
     char dir[1024], node_id[UUID_TEXT_SIZE];
@@ -143,6 +144,21 @@ static enum status open_page(struct serve *s, struct error *err)
     return st;
 }
 
+static enum status make_tls(struct serve *s, struct error *err)
+{
+    const struct worker_settings *w = s->settings;
+    int given = !!*w->certificate_file + !!*w->key_file + !!*w->client_ca_file;
+    if (given == 0)
+        return OK;
+    if (given < 3)
+        return error_set(err, INVALID, "certificate_file, key_file and client_ca_file go together");
+    const struct tls_options o = {.certificate_file = w->certificate_file,
+                                  .key_file = w->key_file,
+                                  .client_ca_file = w->client_ca_file};
+    s->tls = tls_server_new(&o, err);
+    return s->tls ? OK : INVALID;
+}
+
 static enum status start(struct serve *s, struct error *err)
 {
     const struct worker_settings *w = s->settings;
@@ -158,11 +174,13 @@ static enum status start(struct serve *s, struct error *err)
                                .on_drained = on_drained,
                                .arg = s};
     enum status st = address_parse(w->listen, &o.listen, err);
+    if (st == OK)
+        st = make_tls(s, err);
+    if (st == OK)
+        st = open_state(s, err);
     if (st != OK)
         return st;
-    st = open_state(s, err);
-    if (st != OK)
-        return st;
+    o.tls = s->tls;
     s->loop = loop_new(err);
     s->engine = s->loop ? engine_new(s->loop, err) : NULL;
     if (!s->engine)
@@ -179,7 +197,7 @@ static enum status start(struct serve *s, struct error *err)
     if (loop_signal(s->loop, SIGTERM, on_signal, s) != OK ||
         loop_signal(s->loop, SIGINT, on_signal, s) != OK)
         return error_set(err, IO_FAILED, "cannot take signals");
-    if (!address_is_local(&o.listen))
+    if (!address_is_local(&o.listen) && !s->tls)
         log_warn("links on %s are not encrypted: keep them inside a trusted network", w->listen);
     log_info("serving %s on %s as %s, context %u", b->model.name, w->listen, s->node_id,
              b->model.context_tokens);
@@ -197,6 +215,7 @@ enum status serve_run(const struct worker_settings *settings, struct error *err)
     status_free(s.page);
     server_free(s.server);
     engine_free(s.engine);
+    tls_server_free(s.tls);
     usage_close(s.usage);
     loop_free(s.loop);
     return st;

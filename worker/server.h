@@ -8,6 +8,7 @@
 
 #include "base/address.h"
 #include "base/loop.h"
+#include "base/tls.h"
 #include "worker/engine.h"
 #include "worker/usage.h"
 
@@ -15,6 +16,7 @@ struct server;
 
 struct server_options {
     struct address listen;
+    struct tls_server *tls;   /* of links over TCP; asks for client certificates. NULL: clear */
     const char *node_id;      /* 36 characters, copied */
     int64_t hello_ms;         /* for a gateway to say HELLO */
     int64_t stall_ms;         /* a gateway that reads nothing for so long is cut off */

@@ -11,6 +11,7 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "base/channel.h"
 #include "base/wire.h"
 #include "worker/server.h"
 
@@ -29,7 +30,7 @@ struct link {
     struct server *server;
     struct link *next;
     uint64_t serial; /* generation << 16 | index */
-    int fd;
+    struct channel channel;
     struct loop_io *io;
     enum link_state state;
     struct buf in, out;

@@ -211,26 +211,32 @@ static void take_frames(struct link *l)
         buf_done(&l->in); /* a large request came through */
 }
 
+static void lost(struct link *l, enum channel_io io)
+{
+    if (l->state == LINK_OPEN)
+        log_info("gateway %s disconnected", l->node_id);
+    /* A handshake that fails is worth a word: somebody's certificate is wrong. */
+    link_kill(l, io == CHANNEL_FAILED && l->state == LINK_HELLO ? l->channel.why : NULL);
+}
+
 static void read_link(struct link *l)
 {
-    for (int i = 0; i < 8 && l->state != LINK_DEAD; i++) {
+    for (int i = 0; (i < 8 || channel_reads_on(&l->channel)) && l->state != LINK_DEAD; i++) {
         if (buf_reserve(&l->in, READ_BYTES) != OK) {
             link_kill(l, "out of memory for its input");
             return;
         }
-        size_t room = l->in.size - l->in.end;
-        ssize_t got = read(l->fd, l->in.data + l->in.end, room);
-        if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        size_t room = l->in.size - l->in.end, got;
+        enum channel_io io = channel_read(&l->channel, l->in.data + l->in.end, room, &got);
+        if (io == CHANNEL_AGAIN)
             return;
-        if (got <= 0) {
-            if (l->state == LINK_OPEN)
-                log_info("gateway %s disconnected", l->node_id);
-            link_kill(l, NULL);
+        if (io != CHANNEL_OK) {
+            lost(l, io);
             return;
         }
-        l->in.end += (size_t)got;
+        l->in.end += got;
         take_frames(l);
-        if ((size_t)got < room)
+        if (got < room && !channel_reads_on(&l->channel))
             return;
     }
 }
@@ -238,7 +244,7 @@ static void read_link(struct link *l)
 static void link_ready(int fd, int ready, void *arg)
 {
     struct link *l = arg;
-    if (l->state != LINK_DEAD && (ready & LOOP_READ))
+    if (l->state != LINK_DEAD && (ready & LOOP_READ || l->channel.read_needs_output))
         read_link(l);
     /* Output goes out at the end of the turn. */
 }
@@ -260,13 +266,14 @@ void link_flush(struct link *l)
         return;
     int64_t now = loop_now_ms(l->server->loop);
     if (buf_len(&l->out) > 0) {
-        ssize_t put = send(l->fd, buf_head(&l->out), buf_len(&l->out), MSG_NOSIGNAL);
-        if (put < 0 && errno != EAGAIN && errno != EINTR) {
-            link_kill(l, strerror(errno));
+        size_t put = 0;
+        enum channel_io io = channel_write(&l->channel, buf_head(&l->out), buf_len(&l->out), &put);
+        if (io == CHANNEL_EOF || io == CHANNEL_FAILED) {
+            link_kill(l, l->channel.why);
             return;
         }
         if (put > 0) {
-            buf_eat(&l->out, (size_t)put);
+            buf_eat(&l->out, put);
             l->progress_ms = now;
         }
     } else {
@@ -277,11 +284,11 @@ void link_flush(struct link *l)
         loop_again(l->server->loop);
     }
     if (l->state == LINK_CLOSING && buf_len(&l->out) == 0 && !l->shut) {
-        shutdown(l->fd, SHUT_WR);
+        channel_shut(&l->channel);
         l->shut = true;
     }
     if (l->state != LINK_DEAD)
-        loop_io_want(l->io, LOOP_READ | (buf_len(&l->out) > 0 ? LOOP_WRITE : 0));
+        loop_io_want(l->io, channel_want(&l->channel, buf_len(&l->out) > 0));
 }
 
 void link_tick(struct link *l, int64_t now)
@@ -307,17 +314,20 @@ void link_accept(struct server *s, int fd)
 {
     uint64_t serial = new_serial(s);
     struct link *l = serial ? calloc(1, sizeof *l) : NULL;
-    if (l)
+    bool tls = s->options.tls && !address_is_unix(&s->options.listen);
+    struct tls_conn *conn = l && tls ? tls_accept(s->options.tls, fd) : NULL;
+    if (l && (conn || !tls))
         l->io = loop_io_new(s->loop, fd, link_ready, l);
     if (!l || !l->io) {
         log_warn("a gateway's connection was refused: %s", serial ? "no memory" : "too many links");
+        tls_conn_free(conn);
         free(l);
         close(fd);
         return;
     }
     address_tune(fd);
     l->server = s;
-    l->fd = fd;
+    channel_open(&l->channel, fd, conn);
     l->serial = serial;
     l->state = LINK_HELLO;
     l->progress_ms = loop_now_ms(s->loop);
@@ -340,7 +350,7 @@ void link_free(struct link *l)
     s->link_table[l->serial & 0xffff] = NULL;
     s->link_count--;
     loop_io_free(l->io);
-    close(l->fd);
+    channel_close(&l->channel);
     buf_done(&l->in);
     buf_done(&l->out);
     buf_done(&l->finals);

@@ -10,8 +10,9 @@ struct worker_settings {
     char *database_url, *redis_url, *redis_password; /* of other programs, which share the file */
     char *state_dir, *log_level;
     char *listen, *admin_listen;
-    int backend; /* enum worker_backend */
-    int kv_type; /* enum kv_type */
+    char *certificate_file, *key_file, *client_ca_file; /* all three, or none */
+    int backend;                                        /* enum worker_backend */
+    int kv_type;                                        /* enum kv_type */
     bool deterministic;
     char *model_dir, *model_name;
     int64_t threads, sequences_max, kv_bytes, step_tokens, default_output_tokens;
