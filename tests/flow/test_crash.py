@@ -52,7 +52,7 @@ class Load:
     def one(self, rng):
         stream, hang_up = rng.random() < 0.6, rng.random() < 0.2
         body = {"model": MODEL, "temperature": 1.0, "max_tokens": rng.randrange(1, 120),
-                "stream": stream, "messages": [{"role": "user", "content": "What is %d + %d?" % (
+                "stream": stream, "n": rng.choice([1, 1, 1, 3]), "messages": [{"role": "user", "content": "What is %d + %d?" % (
                     rng.randrange(10000), rng.randrange(10000))}],
                 "thinking": {"type": rng.choice(["enabled", "disabled"])}}
         if stream:
