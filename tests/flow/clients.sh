@@ -4,7 +4,7 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 dir=$root/build/clients
-mark=$dir/installed-3
+mark=$dir/installed-4
 [ ! -e "$mark" ] || exit 0
 rm -rf "$dir"
 mkdir -p "$dir"
