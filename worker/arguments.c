@@ -38,6 +38,10 @@ static const struct known known[] = {
     {"threads", KIND_INT, FIELD(threads), "N", "of the engine (0: one for each processor)",
      0, 1024, 0},
     {"kv", KIND_CHOICE, FIELD(kv), "f32 bf16 int8", "how the KV cache stores a value", 0, 0, 0},
+    {"quantize", KIND_CHOICE, FIELD(quantize), "none int8 int4", "weights, when they are loaded",
+     0, 0, 0},
+    {"activations", KIND_CHOICE, FIELD(activations), "exact bf16",
+     "bf16: round what bf16 weights are multiplied with", 0, 0, 0},
 
     {"generate", KIND_TEXT, FIELD(generate), "TEXT", "print an answer", 0, 0,
      OFFLINE | NEEDS_MODEL},

@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "worker/delta.h"
 #include "worker/job.h"
-#include "worker/kv.h"
+#include "worker/model/model.h"
 
 struct sink {
     /* What a choice made in this step; the counts are cumulative, of all choices. The last one
@@ -69,7 +69,9 @@ struct cpu_options {
     int64_t kv_bytes;       /* of the KV cache */
     enum kv_type kv_type;   /* how it stores a value */
     bool deterministic;     /* as model_options */
-    int step_tokens;        /* the token budget of a step */
+    enum model_weights weights;
+    bool rounded_inputs;
+    int step_tokens; /* the token budget of a step */
     int default_output_tokens;
 };
 

@@ -453,7 +453,9 @@ static enum status load(struct cpu *c, const struct cpu_options *o, struct error
         st = chat_load(o->model_dir, c->tokenizer, &c->chat, err);
     struct model_options options = {.threads = o->threads,
                                     .kv_type = o->kv_type,
-                                    .deterministic = o->deterministic};
+                                    .deterministic = o->deterministic,
+                                    .weights = o->weights,
+                                    .rounded = o->rounded_inputs};
     if (st == OK)
         st = model_load(o->model_dir, &options, &c->model, err);
     if (st != OK)

@@ -30,6 +30,16 @@ static enum kv_type kv_type_of(const struct arguments *a)
     return type;
 }
 
+/* The option's place among the names, which arguments_parse has seen to; not given: 0. */
+static int choice_of(const char *text, const char *const *names)
+{
+    int i = 0;
+    while (text && names[i] && strcmp(names[i], text) != 0)
+        i++;
+    assert(names[i]);
+    return i;
+}
+
 /* The settings file, then what the command line says otherwise. */
 static enum status load_settings(const struct arguments *a, struct worker_settings *w,
                                  struct error *err)
@@ -51,6 +61,10 @@ static enum status load_settings(const struct arguments *a, struct worker_settin
         w->threads = a->threads;
     if (a->kv)
         w->kv_type = (int)kv_type_of(a);
+    if (a->quantize)
+        w->quantize = choice_of(a->quantize, model_weights_names);
+    if (a->activations)
+        w->activations = choice_of(a->activations, model_inputs_names);
     if (st == OK && log_level_parse(w->log_level) < 0)
         st = error_set(err, INVALID, "log_level is debug, info, warn or error");
     if (st != OK)
@@ -67,6 +81,8 @@ static enum status generate(const struct arguments *a, const struct worker_setti
                               .kv_bytes = w->kv_bytes,
                               .kv_type = (enum kv_type)w->kv_type,
                               .deterministic = w->deterministic,
+                              .weights = (enum model_weights)w->quantize,
+                              .rounded_inputs = w->activations == 1,
                               .step_tokens = (int)w->step_tokens,
                               .default_output_tokens = (int)w->default_output_tokens};
     struct generate_options g = {.prompt = a->generate,
@@ -95,6 +111,8 @@ static enum status run_offline(const struct arguments *a, const struct worker_se
                                 .threads = (int)w->threads,
                                 .kv_type = (enum kv_type)w->kv_type,
                                 .kv_bytes = w->kv_bytes,
+                                .weights = (enum model_weights)w->quantize,
+                                .rounded = w->activations == 1,
                                 .only = a->only};
     if (a->logits)
         return offline_logits(&o, a->out, err);

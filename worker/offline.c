@@ -11,8 +11,11 @@ enum { CHUNK_ROWS = 128, BATCH_SEQUENCES = 16 };
 
 enum status offline_load(const struct offline_options *o, struct model **out, struct error *err)
 {
-    struct model_options options = {
-        .threads = o->threads, .kernels = o->kernels, .kv_type = o->kv_type};
+    struct model_options options = {.threads = o->threads,
+                                    .kernels = o->kernels,
+                                    .kv_type = o->kv_type,
+                                    .weights = o->weights,
+                                    .rounded = o->rounded};
     return model_load(o->model_dir, &options, out, err);
 }
 

@@ -14,8 +14,10 @@ struct offline_options {
     int threads;              /* 0: the number of processors */
     const char *kernels;      /* as model_options */
     enum kv_type kv_type;
-    int64_t kv_bytes;         /* of a server's cache, for the check */
-    const char *only;         /* of bench_cases; NULL: all */
+    int64_t kv_bytes; /* of a server's cache, for the check */
+    const char *only; /* of bench_cases; NULL: all */
+    enum model_weights weights;
+    bool rounded; /* as model_options */
 };
 
 enum status offline_load(const struct offline_options *o, struct model **out, struct error *err);

@@ -108,6 +108,8 @@ static struct backend *make_backend(struct serve *s, struct error *err)
                             .kv_bytes = w->kv_bytes,
                             .kv_type = (enum kv_type)w->kv_type,
                             .deterministic = w->deterministic,
+                            .weights = (enum model_weights)w->quantize,
+                            .rounded_inputs = w->activations == 1,
                             .step_tokens = (int)w->step_tokens,
                             .default_output_tokens = (int)w->default_output_tokens};
     return backend_cpu_new(&o, sink, err);

@@ -1,6 +1,6 @@
 #include "worker/settings.h"
 
-#include "worker/kv.h"
+#include "worker/model/model.h"
 
 #define FIELD(field) offsetof(struct worker_settings, field)
 
@@ -45,6 +45,10 @@ const struct setting worker_settings_table[] = {
      "how the cache stores a value: f32 exactly; bf16 and int8 hold 2 and about 3.6 times as many"},
     {"worker", "deterministic", SETTING_BOOL, FIELD(deterministic), "no", 0, 0, NULL, false,
      "the same tokens whatever else runs at the same time; long prompts take a little longer"},
+    {"worker", "quantize", SETTING_ENUM, FIELD(quantize), "none", 0, 0, model_weights_names, false,
+     "weights, when they are loaded: none leaves them in the mapped file, for workers to share"},
+    {"worker", "activations", SETTING_ENUM, FIELD(activations), "exact", 0, 0, model_inputs_names,
+     false, "what bf16 weights are multiplied with: exact, or rounded to bf16, which is faster"},
     {"worker", "step_tokens", SETTING_INT, FIELD(step_tokens), "256", 1, 65536, NULL, false,
      "tokens that one engine step computes, at least sequences_max"},
     {"worker", "default_output_tokens", SETTING_INT, FIELD(default_output_tokens), "1024", 1,

@@ -13,6 +13,8 @@ struct worker_settings {
     char *certificate_file, *key_file, *client_ca_file; /* all three, or none */
     int backend;                                        /* enum worker_backend */
     int kv_type;                                        /* enum kv_type */
+    int quantize;                                       /* enum model_weights */
+    int activations;                                    /* 1: rounded to bf16 */
     bool deterministic;
     char *model_dir, *model_name;
     int64_t threads, sequences_max, kv_bytes, step_tokens, default_output_tokens;

@@ -5,6 +5,9 @@
 
 #include "worker/model/pass.h"
 
+const char *const model_weights_names[] = {"none", "int8", "int4", NULL};
+const char *const model_inputs_names[] = {"exact", "bf16", NULL};
+
 static int pick_threads(int wanted)
 {
     long n = wanted > 0 ? wanted : sysconf(_SC_NPROCESSORS_ONLN);

@@ -23,6 +23,9 @@ enum model_weights {
     MODEL_INT4,
 };
 
+extern const char *const model_weights_names[]; /* none, int8, int4; ends with NULL */
+extern const char *const model_inputs_names[];  /* exact, bf16: of the option `rounded` */
+
 struct model_options {
     int threads;         /* 0: the number of processors */
     const char *kernels; /* "avx512", "avx2", "portable"; NULL: the best that this machine has */
