@@ -110,7 +110,8 @@ static void make_prompt(struct id_list *p)
 
 static float *run(const struct tiny *t, const char *kernels, int threads, int chunk)
 {
-    struct model_options options = {.threads = threads, .kernels = kernels};
+    struct model_options options = {
+        .threads = threads, .kernels = kernels, .deterministic = true};
     struct model *m = golden_model(t->dir, &options);
     struct id_list p;
     make_prompt(&p);
