@@ -9,6 +9,7 @@
 #include "base/crypto.h"
 #include "worker/backend.h"
 #include "worker/chat.h"
+#include "worker/constraint.h"
 #include "worker/kv.h"
 #include "worker/model/model.h"
 #include "worker/scheduler.h"
@@ -18,7 +19,8 @@ enum { JOB_HEADS = 1024, STEP_TEXT_MAX = 1 << 20, QUEUE_MAX = 1024 };
 
 struct choice {
     struct textout *text;
-    struct delta made; /* in this step */
+    struct constraint *constraint; /* NULL: any token may come */
+    struct delta made;             /* in this step */
     bool is_dirty;
     enum job_end end;
 };
@@ -32,6 +34,7 @@ struct cpu_job {
     enum job_error failure_code;
     bool giving_up; /* the other choices are being cancelled */
     bool logprobs;
+    struct plan *plan; /* NULL: anything goes */
     struct counts counts;
     int count, running; /* choices: of the request, not yet ended */
     struct choice choices[];
@@ -43,10 +46,12 @@ struct cpu {
     struct tokenizer *tokenizer;
     struct chat_template *chat;
     struct chat_markers markers;
+    struct planner *planner;
     struct model *model;
     struct scheduler *scheduler;
     struct cpu_job *heads[JOB_HEADS];
     struct cpu_job *dirty;
+    uint32_t *no_token; /* a mask */
 };
 
 static struct cpu *self(struct backend *b)
@@ -68,8 +73,10 @@ static void job_free(struct cpu_job *j)
         return;
     for (int i = 0; i < j->count; i++) {
         textout_free(j->choices[i].text);
+        constraint_free(j->choices[i].constraint);
         delta_done(&j->choices[i].made);
     }
+    plan_free(j->plan);
     free(j);
 }
 
@@ -84,32 +91,43 @@ static struct chat_request chat_request_of(const struct job *job)
                                  .wall_s = clock_wall_ms() / 1000};
 }
 
-static struct cpu_job *job_new(struct cpu *c, const struct job *job)
+static bool choice_init(struct choice *ch, const struct textout_options *options,
+                        const struct plan *plan)
+{
+    struct textout_options own = *options;
+    crypto_random(&own.id_seed, sizeof own.id_seed);
+    ch->text = textout_new(&own);
+    if (plan)
+        ch->constraint = constraint_new(plan);
+    return ch->text && (ch->constraint || !plan);
+}
+
+/* Takes the plan over. */
+static struct cpu_job *job_new(struct cpu *c, const struct job *job, bool starts_in_reasoning,
+                               struct plan *plan)
 {
     struct cpu_job *j = calloc(1, sizeof *j + (size_t)job->choices * sizeof *j->choices);
-    if (!j)
+    if (!j) {
+        plan_free(plan);
         return NULL;
+    }
     j->id = job->id;
     j->count = j->running = job->choices;
     j->logprobs = job->sampling.logprobs;
+    j->plan = plan;
     struct textout_options options = {.tokenizer = c->tokenizer,
                                       .markers = &c->markers,
+                                      .starts_in_reasoning = starts_in_reasoning,
                                       .stop = job->stop,
-                                      .stop_count = job->stop_count};
-    if (!job->prompt) {
-        struct chat_request chat = chat_request_of(job);
-        options.starts_in_reasoning = chat_starts_in_reasoning(c->chat, &chat);
-        options.tools = job->tools;
-        options.tool_count = job->tool_choice == TOOL_NEVER ? 0 : job->tool_count;
-        options.one_call = job->one_call;
-    }
+                                      .stop_count = job->stop_count,
+                                      .tools = job->tools,
+                                      .tool_count =
+                                          job->tool_choice == TOOL_NEVER ? 0 : job->tool_count,
+                                      .one_call = job->one_call};
     bool made = true;
     for (int i = 0; i < j->count; i++) {
-        struct choice *ch = &j->choices[i];
-        delta_init(&ch->made, STEP_TEXT_MAX);
-        crypto_random(&options.id_seed, sizeof options.id_seed);
-        ch->text = textout_new(&options);
-        made = made && ch->text;
+        delta_init(&j->choices[i].made, STEP_TEXT_MAX);
+        made = choice_init(&j->choices[i], &options, plan) && made;
     }
     if (!made) {
         job_free(j);
@@ -183,6 +201,8 @@ static bool on_token(void *arg, const struct sched_token *made)
     struct choice *ch = &j->choices[made->choice];
     struct textout_said said;
     enum status st = textout_push(ch->text, made->token, &ch->made, &said);
+    if (st == OK && ch->constraint)
+        st = constraint_accept(ch->constraint, made->token);
     if (st == OK && made->logprobs && said.is_content)
         st = add_logprobs(c, made, &ch->made);
     j->counts.cached = made->cached;
@@ -190,8 +210,23 @@ static bool on_token(void *arg, const struct sched_token *made)
     j->counts.reasoning += said.is_reasoning;
     mark(c, j, ch);
     if (st != OK)
-        set_failure(j, JOB_INTERNAL, "the worker is out of memory");
+        set_failure(j, JOB_INTERNAL,
+                    st == INVALID ? "the answer left its format" : "the worker is out of memory");
     return said.stopped || j->failure;
+}
+
+/* Without memory for a mask no token is allowed, which ends the choice. */
+static const uint32_t *on_mask(void *arg, uint64_t id, uint32_t choice)
+{
+    struct cpu *c = arg;
+    struct cpu_job *j = *find(c, id);
+    assert(j);
+    const uint32_t *mask = NULL;
+    struct constraint *constraint = j->choices[choice].constraint;
+    if (!constraint || constraint_mask(constraint, &mask) == OK)
+        return mask;
+    set_failure(j, JOB_INTERNAL, "the worker is out of memory");
+    return c->no_token;
 }
 
 static enum job_end end_choice(struct cpu_job *j, struct choice *ch, enum sched_end end)
@@ -283,15 +318,11 @@ static bool fits(struct cpu *c, const struct job *job, size_t prompt, bool cut)
     return false;
 }
 
-static void schedule(struct cpu *c, const struct job *job, const struct token_list *prompt)
+static void schedule(struct cpu *c, const struct job *job, const struct token_list *prompt,
+                     struct cpu_job *j)
 {
     uint32_t room = c->base.model.context_tokens - (uint32_t)prompt->count;
     uint32_t most = job->max_tokens ? job->max_tokens : c->base.model.max_output_tokens;
-    struct cpu_job *j = job_new(c, job);
-    if (!j) {
-        refuse(c, job->id, JOB_OVERLOADED, "the worker is out of memory", NULL);
-        return;
-    }
     j->counts.prompt = (uint32_t)prompt->count;
     struct sched_request r = {.id = job->id,
                               .prompt = prompt->ids,
@@ -316,12 +347,26 @@ static void schedule(struct cpu *c, const struct job *job, const struct token_li
     *head = j;
 }
 
+/* What the answer must look like; then the job is on its way. */
+static void plan_and_schedule(struct cpu *c, const struct job *job, bool starts_in_reasoning,
+                              const struct token_list *prompt)
+{
+    struct plan *plan;
+    struct job_fault fault;
+    enum status st = planner_plan(c->planner, job, starts_in_reasoning, &plan, &fault);
+    if (st == INVALID) {
+        refuse(c, job->id, JOB_INVALID, fault.error.text, fault.param);
+        return;
+    }
+    struct cpu_job *j = st == OK ? job_new(c, job, starts_in_reasoning, plan) : NULL;
+    if (!j)
+        refuse(c, job->id, JOB_OVERLOADED, "the worker is out of memory", NULL);
+    else
+        schedule(c, job, prompt, j);
+}
+
 static bool may_be_asked(struct cpu *c, const struct job *job)
 {
-    if (job->format != FORMAT_TEXT) {
-        refuse(c, job->id, JOB_INVALID, "this worker answers in text", "response_format");
-        return false;
-    }
     if (job->tool_count && c->markers.tools == TOOLS_NONE) {
         refuse(c, job->id, JOB_INVALID, "this model knows no tools", "tools");
         return false;
@@ -354,7 +399,8 @@ static void cpu_submit(struct backend *b, const struct job *job)
     else if (st != OK && st != LIMITED)
         refuse_status(c, job->id, st, &err);
     else if (fits(c, job, prompt.count, st == LIMITED))
-        schedule(c, job, &prompt);
+        plan_and_schedule(c, job, !job->prompt && chat_starts_in_reasoning(c->chat, &chat),
+                          &prompt);
     token_list_done(&prompt);
 }
 
@@ -387,14 +433,16 @@ static void cpu_free(struct backend *b)
     struct cpu *c = self(b);
     scheduler_free(c->scheduler);
     model_free(c->model);
-    chat_free(c->chat);
-    tokenizer_free(c->tokenizer);
     for (int i = 0; i < JOB_HEADS; i++)
         while (c->heads[i]) {
             struct cpu_job *j = c->heads[i];
             c->heads[i] = j->next;
             job_free(j);
         }
+    planner_free(c->planner);
+    chat_free(c->chat);
+    tokenizer_free(c->tokenizer);
+    free(c->no_token);
     free(c);
 }
 
@@ -465,6 +513,12 @@ static enum status load(struct cpu *c, const struct cpu_options *o, struct error
             err, INVALID, "%s: the tokenizer has ids up to %d, the model's vocabulary is %u",
             o->model_dir, tokenizer_vocab_size(c->tokenizer) - 1, model_vocab_size(c->model));
     chat_markers(c->chat, &c->markers);
+    c->no_token = calloc(model_vocab_size(c->model) / 32 + 1, sizeof *c->no_token);
+    if (!c->no_token)
+        return error_set(err, NOMEM, "out of memory");
+    st = planner_new(c->tokenizer, &c->markers, model_vocab_size(c->model), &c->planner, err);
+    if (st != OK)
+        return st;
     return set_context(c, o, err);
 }
 
@@ -484,7 +538,7 @@ struct backend *backend_cpu_new(const struct cpu_options *options, const struct 
                                   .step_tokens = options->step_tokens,
                                   .kv_bytes = options->kv_bytes,
                                   .queue_max = QUEUE_MAX};
-    struct sched_events events = {.token = on_token, .ended = on_ended, .arg = c};
+    struct sched_events events = {.token = on_token, .ended = on_ended, .mask = on_mask, .arg = c};
     if (st == OK)
         st = scheduler_new(c->model, &sched, &events, &c->scheduler, err);
     if (st != OK) {
