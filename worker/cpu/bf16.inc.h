@@ -10,34 +10,46 @@ INLINE __m512bh load_half(const uint8_t *p)
     return (__m512bh)_mm512_zextsi256_si512(_mm256_loadu_si256((const __m256i *)p));
 }
 
-INLINE void run_rounded(const struct tile *t, const int R)
+/* P rows of weights, from the given one on. */
+INLINE const uint8_t *add_pairs(const struct tile *t, int row, __m512 *sum, const uint8_t *ahead,
+                                const int R, const int P, const int lines)
 {
-    __m512 sum[6 * 4];
 #pragma GCC unroll 24
-    for (int i = 0; i < R * 4; i++)
+    for (int i = 0; i < R * P; i++)
         sum[i] = _mm512_setzero_ps();
     size_t whole = (size_t)t->cols / 32 * 64, k = 0;
     for (; k < whole; k += 64) {
         __m512bh w[4];
 #pragma GCC unroll 4
-        for (int p = 0; p < 4; p++) {
-            w[p] = (__m512bh)_mm512_loadu_si512(t->w[p] + k);
-            if (R <= 2)
-                __builtin_prefetch(t->w[p] + k + t->ahead);
-        }
+        for (int p = 0; p < P; p++)
+            w[p] = (__m512bh)_mm512_loadu_si512(t->w[row + p] + k);
+        ahead = fetch(ahead, lines);
 #pragma GCC unroll 6
         for (int r = 0; r < R; r++) {
             __m512bh x = (__m512bh)_mm512_loadu_si512((const uint8_t *)t->x[r] + k);
 #pragma GCC unroll 4
-            for (int p = 0; p < 4; p++)
-                sum[r * 4 + p] = _mm512_dpbf16_ps(sum[r * 4 + p], w[p], x);
+            for (int p = 0; p < P; p++)
+                sum[r * P + p] = _mm512_dpbf16_ps(sum[r * P + p], w[p], x);
         }
     }
     if (t->cols % 32)
 #pragma GCC unroll 24
-        for (int i = 0; i < R * 4; i++)
-            sum[i] = _mm512_dpbf16_ps(sum[i], load_half(t->w[i % 4] + k),
-                                      load_half((const uint8_t *)t->x[i / 4] + k));
+        for (int i = 0; i < R * P; i++)
+            sum[i] = _mm512_dpbf16_ps(sum[i], load_half(t->w[row + i % P] + k),
+                                      load_half((const uint8_t *)t->x[i / P] + k));
+    return ahead;
+}
+
+INLINE void run_rounded(const struct tile *t, const int R, const int P, const bool shared)
+{
+    const int lines = P == 1 ? 0 : shared ? 1 : 4;
+    __m512 sum[6 * 4];
+    if (P == 1)
+#pragma GCC unroll 4
+        for (int row = 0; row < 4; row++)
+            add_pairs(t, row, sum + row, t->ahead, 1, 1, lines);
+    else
+        add_pairs(t, 0, sum, t->ahead, R, 4, lines);
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++)
         store_quad(t, r,
@@ -48,8 +60,16 @@ INLINE void run_rounded(const struct tile *t, const int R)
 #define ROUNDED_TILE(R)                                                                            \
     static __attribute__((noinline)) void tile_##R##_ROUNDED(const struct tile *t)                 \
     {                                                                                              \
-        run_rounded(t, R);                                                                         \
+        run_rounded(t, R, 4, false);                                                               \
+    }                                                                                              \
+    static __attribute__((noinline)) void tile_##R##_ROUNDED_many(const struct tile *t)            \
+    {                                                                                              \
+        run_rounded(t, R, 4, true);                                                                \
     }
+static __attribute__((noinline)) void tile_0_ROUNDED(const struct tile *t)
+{
+    run_rounded(t, 1, 1, false);
+}
 ROUNDED_TILE(1)
 ROUNDED_TILE(2)
 ROUNDED_TILE(3)

@@ -28,7 +28,7 @@ struct block_tile {
     float *out[2]; /* a panel's, of the first row */
     int outputs[2];
     size_t out_stride;
-    size_t ahead;
+    const uint8_t *ahead; /* what will be needed soon, fetched line by line */
 };
 
 typedef void (*block_function)(const struct block_tile *t);
@@ -109,11 +109,8 @@ INLINE void add_block(const struct block_tile *t, int block, i32x16 *sum, const 
     for (int g = 0; g < groups; g++) {
         u32x16 w[2];
 #pragma GCC unroll 2
-        for (int p = 0; p < P; p++) {
+        for (int p = 0; p < P; p++)
             w[p] = load_weight_bytes(t->w[p] + at + g * 64);
-            if (R <= 2)
-                __builtin_prefetch(t->w[p] + at + g * 64 + t->ahead);
-        }
 #pragma GCC unroll 6
         for (int r = 0; r < R; r++) {
             const uint8_t *x = t->x[r] + block * QUANT_BLOCK + g * 4;
@@ -146,11 +143,18 @@ INLINE void run_block_tile(const struct block_tile *t, const int R, const int P,
     const int shift = type == WEIGHT_INT8 ? 7 : 3;
     const size_t weight_bytes = type == WEIGHT_INT8 ? 512 : 256;
     const size_t scales = (size_t)t->blocks * QUANT_BLOCK, sums = scales + (size_t)t->blocks * 4;
+    /* One row reads one panel from front to back, which memory does by itself. */
+    const int lines = R == 1 ? 0 : (P * ((int)weight_bytes + 32) + 63) / 64;
+    const uint8_t *ahead = t->ahead;
     f32x16 total[12];
 #pragma GCC unroll 12
     for (int i = 0; i < R * P; i++)
         total[i] = vec_set(0.0f);
     for (int b = 0; b < t->blocks; b++) {
+#pragma GCC unroll 17
+        for (int i = 0; i < lines; i++)
+            __builtin_prefetch(ahead + i * 64);
+        ahead += lines * 64;
         i32x16 sum[12];
 #pragma GCC unroll 12
         for (int i = 0; i < R * P; i++)
@@ -207,7 +211,8 @@ static void run_panels(const struct product *p, int begin, int end, struct block
             t->x[r] = (const uint8_t *)p->in.data + (size_t)from * p->in.stride * 4;
         }
         for (int j = begin, panels; j < end; j += panels) {
-            panels = end - j < BLOCK_PANELS ? end - j : BLOCK_PANELS;
+            panels = end - j < BLOCK_PANELS || p->count == 1 ? 1 : BLOCK_PANELS;
+            t->ahead = w->packed + (size_t)(j + (i ? 0 : panels)) * w->panel_bytes;
             for (int k = 0; k < panels; k++) {
                 t->w[k] = w->packed + (size_t)(j + k) * w->panel_bytes;
                 t->outputs[k] = w->panel[j + k].rows;
@@ -224,7 +229,6 @@ static void blocks_matmul(const struct product *p)
     if (group < 2)
         group = 2;
     struct block_tile t = {.blocks = p->w->cols / QUANT_BLOCK, .out_stride = p->out_stride};
-    t.ahead = 4096;
     for (int j = p->begin; j < p->end; j += group)
         run_panels(p, j, j + group < p->end ? j + group : p->end, &t);
 }

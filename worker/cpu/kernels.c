@@ -73,6 +73,11 @@ size_t kernels_input_bytes(enum input_type type, int cols)
     return (bytes + 63) / 64 * 64;
 }
 
+const uint8_t *matrix_panel(const struct matrix *w, int panel)
+{
+    return w->packed ? w->packed + (size_t)panel * w->panel_bytes : w->panel[panel].data;
+}
+
 double matrix_bytes(const struct matrix *w)
 {
     if (w->packed)

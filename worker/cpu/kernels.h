@@ -69,7 +69,8 @@ struct product {
     struct input in;
     int count;
     float *out;
-    size_t out_stride; /* floats */
+    size_t out_stride;   /* floats */
+    const uint8_t *next; /* weights that will be read next, fetched early; NULL: unknown */
 };
 
 /* Positions that are attended to in one go: a segment begins at a multiple of it. */
@@ -88,7 +89,7 @@ struct attend_state {
  */
 struct attend {
     enum kv_type type;
-    int group;            /* of INT8 */
+    int group;                          /* of INT8 */
     const uint8_t *cache, *value_cache; /* of the layer; the two may be one */
     size_t block_bytes, value_block_bytes;
     const int32_t *blocks;
@@ -136,6 +137,8 @@ const struct kernels *kernels_find(const char *name);
 enum input_type kernels_input(const struct kernels *k, const struct matrix *w, bool rounded);
 /* Of one row, rounded up to a multiple of 64. */
 size_t kernels_input_bytes(enum input_type type, int cols);
+/* Where a panel's weights begin. */
+const uint8_t *matrix_panel(const struct matrix *w, int panel);
 /* Of all that a product reads of w. */
 double matrix_bytes(const struct matrix *w);
 

@@ -5,8 +5,12 @@
  * sums at a time. That order is the same whatever R is, so a row's result does not depend on how
  * many there are. Where there are scales, a segment's sums are scaled and added to a total.
  *
- * Decode (one row) is bound by reading the weights. With many rows a group of panels that stays
- * in the second-level cache is used for all of them, R rows, which stay in the first, at a time.
+ * Decode (one row) is bound by reading the weights. Memory is fastest when it is read from front
+ * to back, one row of weights after the other; only rows so long that the input does not stay in
+ * the first-level cache are read four at a time.
+ *
+ * With many rows a group of weights that stays in the second-level cache is used for all of them,
+ * R rows, which stay in the first, at a time; meanwhile the next group is fetched.
  */
 #include "worker/cpu/kernels.h"
 #include "worker/cpu/vec.h"
@@ -18,17 +22,17 @@ enum { ROWS_MOST = 3, TOGETHER = 2 };
 #else
 enum { ROWS_MOST = 2, TOGETHER = 2 };
 #endif
-enum { GROUP_BYTES = 256 << 10 };
+enum { GROUP_BYTES = 64 << 10, LONG_ROW_BYTES = 8192 };
 
 struct tile {
     const uint8_t *w[4];      /* rows of weights; what is past the last one repeats the first */
     const uint8_t *scales[4]; /* F8: floats of a row, per segment */
-    const float *x[6];
+    const void *x[6];
     int cols, segment;
     int outputs; /* how many of the four are wanted */
     float *out;  /* of the first row of input */
     size_t out_stride;
-    size_t ahead; /* bytes from a row to what will be needed soon */
+    const uint8_t *ahead; /* what will be needed soon, fetched line by line */
 };
 
 typedef void (*tile_function)(const struct tile *t);
@@ -55,9 +59,18 @@ INLINE f32x16 load_weights(const enum weight_type type, const uint8_t *p)
                                 : vec_from_f8(p);
 }
 
+INLINE const uint8_t *fetch(const uint8_t *at, const int lines)
+{
+#pragma GCC unroll 4
+    for (int i = 0; i < lines; i++)
+        __builtin_prefetch(at + i * 64);
+    return at + lines * 64;
+}
+
 /* The sums over the columns [from, to) of P rows of weights, from the given one on. */
-INLINE void add_columns(const struct tile *t, int row, int from, int to, f32x16 *sum, const int R,
-                        const int P, const enum weight_type type)
+INLINE const uint8_t *add_columns(const struct tile *t, int row, int from, int to, f32x16 *sum,
+                                  const uint8_t *ahead, const int R, const int P, const int lines,
+                                  const enum weight_type type)
 {
     const size_t element = type == WEIGHT_F32 ? 4 : type == WEIGHT_F8 ? 1 : 2;
 #pragma GCC unroll 24
@@ -66,23 +79,22 @@ INLINE void add_columns(const struct tile *t, int row, int from, int to, f32x16 
     for (int k = from; k < to; k += 16) {
         f32x16 w[4];
 #pragma GCC unroll 4
-        for (int p = 0; p < P; p++) {
-            const uint8_t *at = t->w[row + p] + (size_t)k * element;
-            w[p] = load_weights(type, at);
-            if (R <= 2)
-                __builtin_prefetch(at + t->ahead);
-        }
+        for (int p = 0; p < P; p++)
+            w[p] = load_weights(type, t->w[row + p] + (size_t)k * element);
+        ahead = fetch(ahead, lines);
 #pragma GCC unroll 6
         for (int r = 0; r < R; r++) {
-            f32x16 x = vec_load(t->x[r] + k);
+            f32x16 x = vec_load((const float *)t->x[r] + k);
 #pragma GCC unroll 4
             for (int p = 0; p < P; p++)
                 sum[r * P + p] = sum[r * P + p] + w[p] * x;
         }
     }
+    return ahead;
 }
 
-INLINE void add_segments(const struct tile *t, int row, f32x16 *total, const int R, const int P)
+INLINE const uint8_t *add_segments(const struct tile *t, int row, f32x16 *total,
+                                   const uint8_t *ahead, const int R, const int P, const int lines)
 {
     f32x16 sum[24];
 #pragma GCC unroll 24
@@ -90,7 +102,7 @@ INLINE void add_segments(const struct tile *t, int row, f32x16 *total, const int
         total[i] = vec_set(0.0f);
     for (int s = 0, from = 0; from < t->cols; s++, from += t->segment) {
         int to = from + t->segment < t->cols ? from + t->segment : t->cols;
-        add_columns(t, row, from, to, sum, R, P, WEIGHT_F8);
+        ahead = add_columns(t, row, from, to, sum, ahead, R, P, lines, WEIGHT_F8);
 #pragma GCC unroll 4
         for (int p = 0; p < P; p++) {
             /* Decoding makes e4m3 2^8 too small. */
@@ -100,35 +112,50 @@ INLINE void add_segments(const struct tile *t, int row, f32x16 *total, const int
                 total[r * P + p] = total[r * P + p] + sum[r * P + p] * scale;
         }
     }
+    return ahead;
 }
 
-INLINE void run_tile(const struct tile *t, const int R, const int P, const enum weight_type type)
+/* shared: the lines to fetch are shared out among the tiles of all rows of input. */
+INLINE void run_tile(const struct tile *t, const int R, const int P, const bool shared,
+                     const enum weight_type type)
 {
-    f32x16 sum[6 * 4];
-    f32x4 quads[6][4 / TOGETHER];
+    const int bytes = 16 * P * (type == WEIGHT_F32 ? 4 : type == WEIGHT_F8 ? 1 : 2);
+    const int lines = P == 1 ? 0 : bytes < 256 || shared ? (bytes + 255) / 256 : bytes / 64;
+    const uint8_t *ahead = t->ahead;
+    f32x16 sum[4 * 6]; /* [row][4] */
+#pragma GCC unroll 4
     for (int row = 0; row < 4; row += P) {
+        f32x16 part[6 * 4];
         if (type == WEIGHT_F8)
-            add_segments(t, row, sum, R, P);
+            ahead = add_segments(t, row, part, ahead, R, P, lines);
         else
-            add_columns(t, row, 0, t->cols, sum, R, P, type);
-#pragma GCC unroll 6
-        for (int r = 0; r < R; r++) {
-            const f32x16 *s = sum + r * P;
-            quads[r][row / P] = vec_sum4(s[0], s[1], s[P > 2 ? 2 : 0], s[P > 2 ? 3 : 1]);
-        }
+            ahead = add_columns(t, row, 0, t->cols, part, ahead, R, P, lines, type);
+#pragma GCC unroll 24
+        for (int i = 0; i < R * P; i++)
+            sum[i / P * 4 + row + i % P] = part[i];
     }
+#pragma GCC unroll 6
     for (int r = 0; r < R; r++)
-        store_quad(t, r,
-                   P == 4 ? quads[r][0]
-                          : __builtin_shufflevector(quads[r][0], quads[r][4 / P - 1], 0, 1, 4, 5));
+        store_quad(t, r, vec_sum4(sum[r * 4], sum[r * 4 + 1], sum[r * 4 + 2], sum[r * 4 + 3]));
 }
+
+/* [0]: one row of input and short rows of weights; then by rows, and again for many. */
+enum { TILE_KINDS = 13 };
 
 #define TILE(R, TYPE)                                                                              \
     static __attribute__((noinline)) void tile_##R##_##TYPE(const struct tile *t)                  \
     {                                                                                              \
-        run_tile(t, R <= ROWS_MOST ? R : 1, TOGETHER, WEIGHT_##TYPE);                              \
+        run_tile(t, R <= ROWS_MOST ? R : 1, TOGETHER, false, WEIGHT_##TYPE);                       \
+    }                                                                                              \
+    static __attribute__((noinline)) void tile_##R##_##TYPE##_many(const struct tile *t)           \
+    {                                                                                              \
+        run_tile(t, R <= ROWS_MOST ? R : 1, TOGETHER, true, WEIGHT_##TYPE);                        \
     }
 #define TILES(TYPE)                                                                                \
+    static __attribute__((noinline)) void tile_0_##TYPE(const struct tile *t)                      \
+    {                                                                                              \
+        run_tile(t, 1, 1, false, WEIGHT_##TYPE);                                                   \
+    }                                                                                              \
     TILE(1, TYPE) TILE(2, TYPE) TILE(3, TYPE) TILE(4, TYPE) TILE(5, TYPE) TILE(6, TYPE)
 TILES(F32)
 TILES(BF16)
@@ -141,17 +168,19 @@ TILES(F8)
 
 #define TILES_ROW(TYPE)                                                                            \
     {                                                                                              \
-        tile_1_##TYPE, tile_2_##TYPE, tile_3_##TYPE, tile_4_##TYPE, tile_5_##TYPE, tile_6_##TYPE   \
+        tile_0_##TYPE, tile_1_##TYPE, tile_2_##TYPE, tile_3_##TYPE, tile_4_##TYPE, tile_5_##TYPE,  \
+            tile_6_##TYPE, tile_1_##TYPE##_many, tile_2_##TYPE##_many, tile_3_##TYPE##_many,       \
+            tile_4_##TYPE##_many, tile_5_##TYPE##_many, tile_6_##TYPE##_many                       \
     }
 
-static tile_function const *tiles_for(const struct product *p)
+static const tile_function *tiles_for(const struct product *p)
 {
-    static const tile_function exact[][6] = {[WEIGHT_F32] = TILES_ROW(F32),
-                                             [WEIGHT_BF16] = TILES_ROW(BF16),
-                                             [WEIGHT_F16] = TILES_ROW(F16),
-                                             [WEIGHT_F8] = TILES_ROW(F8)};
+    static const tile_function exact[][TILE_KINDS] = {[WEIGHT_F32] = TILES_ROW(F32),
+                                                      [WEIGHT_BF16] = TILES_ROW(BF16),
+                                                      [WEIGHT_F16] = TILES_ROW(F16),
+                                                      [WEIGHT_F8] = TILES_ROW(F8)};
 #if defined(__AVX512BF16__)
-    static const tile_function rounded[6] = TILES_ROW(ROUNDED);
+    static const tile_function rounded[TILE_KINDS] = TILES_ROW(ROUNDED);
     if (p->in.type == INPUT_BF16)
         return rounded;
 #endif
@@ -171,21 +200,43 @@ static void set_weights(const struct matrix *w, const struct panel *panel, int f
     }
 }
 
-static void run_rows(const struct product *p, const tile_function *tiles, int begin, int end,
-                     struct tile *t)
+/* Panels of a matrix, and where those begin that come next. */
+struct panel_group {
+    int begin, end;
+    const uint8_t *next;
+};
+
+/* The quad's place in the group, in the next one: all of it, or a tile's quarter. */
+static const uint8_t *ahead_of(const struct product *p, const struct panel_group *g,
+                               const struct tile *t, int tile_index, bool many)
 {
+    size_t quad = 4 * p->w->row_bytes;
+    if (!many)
+        return t->w[0] + quad;
+    if (!g->next || tile_index > 3)
+        return t->w[0];
+    return g->next + (size_t)(t->w[0] - p->w->panel[g->begin].data) + (size_t)tile_index * quad / 4;
+}
+
+static void run_rows(const struct product *p, const tile_function *tiles,
+                     const struct panel_group *g, struct tile *t)
+{
+    const struct matrix *w = p->w;
+    bool many = p->count > ROWS_MOST, alone = p->count == 1 && w->row_bytes <= LONG_ROW_BYTES;
     for (int i = 0; i < p->count; i += ROWS_MOST) {
         int rows = p->count - i < ROWS_MOST ? p->count - i : ROWS_MOST;
         for (int r = 0; r < rows; r++) {
             int from = p->in.index ? p->in.index[i + r] : i + r;
             t->x[r] = (const float *)p->in.data + (size_t)from * p->in.stride;
         }
-        for (int j = begin; j < end; j++)
-            for (int first = 0; first < p->w->panel[j].rows; first += 4) {
-                set_weights(p->w, &p->w->panel[j], first, t);
+        tile_function run = tiles[alone ? 0 : many ? rows + 6 : rows];
+        for (int j = g->begin; j < g->end; j++)
+            for (int first = 0; first < w->panel[j].rows; first += 4) {
+                set_weights(w, &w->panel[j], first, t);
+                t->ahead = ahead_of(p, g, t, i / ROWS_MOST, many);
                 t->out = p->out + (size_t)i * p->out_stride + (size_t)(j - p->begin) * 16 +
                          (size_t)first;
-                tiles[rows - 1](t);
+                run(t);
             }
     }
 }
@@ -197,11 +248,15 @@ static void matmul(const struct product *p)
         blocks_matmul(p);
         return;
     }
-    int group = GROUP_BYTES / (int)(16 * w->row_bytes);
-    if (group < 1)
-        group = 1;
+    int panels = GROUP_BYTES / (int)(16 * w->row_bytes);
+    if (panels < 1)
+        panels = 1;
     struct tile t = {.cols = w->cols, .segment = w->segment, .out_stride = p->out_stride};
-    t.ahead = 4 * w->row_bytes;
-    for (int j = p->begin; j < p->end; j += group)
-        run_rows(p, tiles_for(p), j, j + group < p->end ? j + group : p->end, &t);
+    const tile_function *tiles = tiles_for(p);
+    for (int j = p->begin; j < p->end; j += panels) {
+        struct panel_group g = {j, j + panels < p->end ? j + panels : p->end, p->next};
+        if (g.end < p->end)
+            g.next = w->panel[g.end].data;
+        run_rows(p, tiles, &g, &t);
+    }
 }

@@ -145,6 +145,8 @@ static void activate(const struct pass *p, const struct group *g, int begin, int
             struct product up = gate;
             up.w = &g->mlp->up;
             up.out += TILE_PANELS * 16;
+            gate.next = matrix_panel(up.w, panel);
+            up.next = panel + panels < end ? matrix_panel(gate.w, panel + panels) : NULL;
             m->kernels->matmul(&gate);
             m->kernels->matmul(&up);
             store_active(m, g, first, gate.count, panel * 16, panels * 16, own->tile);
@@ -197,6 +199,7 @@ static void down_panels(const struct pass *p, const struct groups *g, int begin,
         down.out_stride = (size_t)width;
         down.in.type = model_input(m, down.w);
         down.in.stride = (size_t)m->active_stride;
+        down.next = j + 1 < g->count ? matrix_panel(&g->items[j + 1].mlp->down, begin) : NULL;
         for (int first = 0; first < item->count; first += ROW_TILE) {
             down.count = item->count - first < ROW_TILE ? item->count - first : ROW_TILE;
             down.in.data =

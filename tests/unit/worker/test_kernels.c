@@ -186,7 +186,12 @@ static void multiply(const struct kernels *k, const struct matrix *m, const stru
     for (int i = 0; i < count; i++)
         for (int j = 0; j < PANELS * 16; j++)
             out[i][j] = 99;
-    k->matmul(&(struct product){m, 0, m->panels, *in, count, out[0], PANELS * 16});
+    k->matmul(&(struct product){.w = m,
+                                .end = m->panels,
+                                .in = *in,
+                                .count = count,
+                                .out = out[0],
+                                .out_stride = PANELS * 16});
 }
 
 /* Every number of rows at once, in any order, and panels apart: the same bits. */
@@ -204,7 +209,13 @@ static void check_same(const struct kernels *k, const struct matrix *m, const st
         for (int i = 0; i < count; i++)
             CHECK(memcmp(got[i], want[index[i]], ROWS * sizeof(float)) == 0);
     }
-    k->matmul(&(struct product){m, 1, 3, *in, 1, got[0], PANELS * 16});
+    k->matmul(&(struct product){.w = m,
+                                .begin = 1,
+                                .end = 3,
+                                .in = *in,
+                                .count = 1,
+                                .out = got[0],
+                                .out_stride = PANELS * 16});
     CHECK(memcmp(got[0], want[0] + 16, (ROWS - 16) * sizeof(float)) == 0);
 }
 
