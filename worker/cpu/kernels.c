@@ -73,6 +73,12 @@ size_t kernels_input_bytes(enum input_type type, int cols)
     return (bytes + 63) / 64 * 64;
 }
 
+size_t kernels_panel_bytes(enum weight_type type, int cols)
+{
+    size_t bytes = (size_t)cols / QUANT_BLOCK * (type == WEIGHT_INT8 ? 512 + 32 : 256 + 32);
+    return (bytes + 63) / 64 * 64;
+}
+
 const uint8_t *matrix_panel(const struct matrix *w, int panel)
 {
     return w->packed ? w->packed + (size_t)panel * w->panel_bytes : w->panel[panel].data;

@@ -118,6 +118,8 @@ struct kernels {
     /* The columns [from, from + n) of a row of `cols` floats, into a row of another type; x is
      * the first of them. INPUT_INT8: from is a multiple of 32, and n too. */
     void (*convert)(enum input_type type, const float *x, int from, int n, int cols, void *row);
+    /* One panel of a stored matrix, whose packed panels it shall have, to m->panel_bytes. */
+    void (*quantise)(const struct matrix *m, int panel, enum weight_type type, uint8_t *packed);
     void (*attend)(const struct attend *a);
     /* Onto out and its state, those of later segments. */
     void (*attend_merge)(float *out, struct attend_state *state, const float *later,
@@ -137,6 +139,8 @@ const struct kernels *kernels_find(const char *name);
 enum input_type kernels_input(const struct kernels *k, const struct matrix *w, bool rounded);
 /* Of one row, rounded up to a multiple of 64. */
 size_t kernels_input_bytes(enum input_type type, int cols);
+/* Of a packed panel; cols is a multiple of 32. */
+size_t kernels_panel_bytes(enum weight_type type, int cols);
 /* Where a panel's weights begin. */
 const uint8_t *matrix_panel(const struct matrix *w, int panel);
 /* Of all that a product reads of w. */

@@ -5,6 +5,7 @@
 #include "worker/cpu/attention.inc.h"
 #include "worker/cpu/blocks.inc.h"
 #include "worker/cpu/matmul.inc.h"
+#include "worker/cpu/quantise.inc.h"
 #include "worker/cpu/vector.inc.h"
 
 const struct kernels kernels_avx512 = {
@@ -12,6 +13,7 @@ const struct kernels kernels_avx512 = {
     .bf16 = false,
     .matmul = matmul,
     .convert = convert,
+    .quantise = quantise,
     .attend = attend,
     .attend_merge = attend_merge,
     .attend_widen = attend_widen,

@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "worker/cpu/quantise.h"
+#include "worker/cpu/widen.h"
 
 struct packer {
     struct store *store;
@@ -214,6 +214,7 @@ enum { TURN_PANELS = 64 };
 struct finish {
     struct packer *packer;
     struct pool *pool;
+    const struct kernels *kernels;
     enum weight_type quantise; /* WEIGHT_F32: no */
     _Atomic(const uint8_t *) bad;
 };
@@ -238,7 +239,7 @@ static void finish_panels(struct finish *f, struct matrix *m, int begin, int end
         }
         if (!m->packed)
             continue;
-        quantise_panel(m, i, f->quantise, m->packed + (size_t)i * m->panel_bytes);
+        f->kernels->quantise(m, i, f->quantise, m->packed + (size_t)i * m->panel_bytes);
         give_pages_back(panel, (size_t)panel->rows * m->row_bytes);
     }
 }
@@ -271,7 +272,7 @@ static enum status make_room(struct packer *p, enum weight_type quantise, struct
         struct matrix *m = p->matrices[i];
         if (m->exact || m->cols % QUANT_BLOCK)
             continue;
-        m->panel_bytes = quantise_panel_bytes(quantise, m->cols);
+        m->panel_bytes = kernels_panel_bytes(quantise, m->cols);
         m->packed = store_alloc(p->store, m->panel_bytes * (size_t)m->panels);
         if (!m->packed)
             return error_set(err, NOMEM, "out of memory for weights");
@@ -279,13 +280,13 @@ static enum status make_room(struct packer *p, enum weight_type quantise, struct
     return OK;
 }
 
-enum status pack_finish(struct packer *p, struct pool *pool, enum weight_type quantise,
-                        struct error *err)
+enum status pack_finish(struct packer *p, struct pool *pool, const struct kernels *kernels,
+                        enum weight_type quantise, struct error *err)
 {
     enum status st = make_room(p, quantise, err);
     if (st != OK)
         return st;
-    struct finish f = {.packer = p, .pool = pool, .quantise = quantise};
+    struct finish f = {.packer = p, .pool = pool, .kernels = kernels, .quantise = quantise};
     pool_run(pool, false, finish_member, &f);
     if (f.bad)
         return not_finite(safetensors_holding(p->files, f.bad), err);
@@ -310,7 +311,7 @@ void pack_widen(float *out, const struct tensor *t, size_t from, size_t n)
         if (t->dtype == DTYPE_BF16)
             memcpy(out + i, &bits, 4);
         else
-            out[i] = quantise_widen_f16(h);
+            out[i] = widen_f16(h);
     }
 }
 

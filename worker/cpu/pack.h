@@ -40,8 +40,8 @@ enum status pack_transposed(struct packer *p, struct matrix *m, const struct sou
 enum status pack_check(struct packer *p, const struct tensor *t, struct error *err);
 /* Behind the last: reads all weights once, and quantises those that may be to the given type;
  * WEIGHT_F32: none. INVALID: one of them is not finite. */
-enum status pack_finish(struct packer *p, struct pool *pool, enum weight_type quantise,
-                        struct error *err);
+enum status pack_finish(struct packer *p, struct pool *pool, const struct kernels *kernels,
+                        enum weight_type quantise, struct error *err);
 /* Of the matrices so far: the most columns. */
 int pack_widest(const struct packer *p);
 

@@ -130,7 +130,7 @@ enum status model_load_weights(struct model *m, struct error *err)
         return error_set(err, NOMEM, "out of memory for weights");
     enum status st = load_all(&l);
     if (st == OK)
-        st = pack_finish(l.packer, m->pool, types[m->options.weights], err);
+        st = pack_finish(l.packer, m->pool, m->kernels, types[m->options.weights], err);
     m->widest = pack_widest(l.packer);
     packer_free(l.packer);
     for (int i = 0; st == OK && i < m->config.layers; i++)
