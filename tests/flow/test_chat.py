@@ -164,6 +164,9 @@ def errors(s, key):
     error(400, "temprature", temprature=0.5)
     error(404, "model", "model_not_found", model="gpt-4")
     error(400, None, "context_length_exceeded", messages=[{"role": "user", "content": "ab " * 3000}])
+    status, _, body = s.post("/v1/completions", {"model": MODEL, "prompt": "ab " * 3000}, key)
+    check_equal((status, body["error"]["param"], body["error"]["code"]),
+                (400, "prompt", "context_length_exceeded"), "a completion's prompt that is too long")
     status, _, body = s.post("/v1/chat/completions", '{"model":"a","model":"b"}', key)
     check_equal(status, 400, "duplicate JSON key")
     check("model" in body["error"]["message"], "the message names the duplicate key")
