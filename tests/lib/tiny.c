@@ -194,7 +194,9 @@ static void put(FILE *f, enum dtype dtype, float value)
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     uint16_t half = (uint16_t)(bits >> 16);
-    if (dtype == DTYPE_F16) { /* of the values here none is out of its normal range but zero */
+    if (dtype == DTYPE_F16 && isnan(value))
+        half = 0x7e00;
+    else if (dtype == DTYPE_F16) { /* of the values here none is out of its normal range but zero */
         int exponent = (int)(bits >> 23 & 255) - 112;
         half = (uint16_t)((bits >> 16 & 0x8000) |
                           (exponent > 0 ? (uint32_t)exponent << 10 | (bits >> 13 & 1023) : 0));
@@ -214,9 +216,13 @@ static void put_tensor(FILE *f, const struct tiny *t, const struct tiny_tensor *
     char *scale = strstr(whole, "_scale_inv");
     if (scale)
         *scale = '\0';
+    bool spoilt = t->spoilt > 0 && one == &t->tensors[t->spoilt - 1];
     for (size_t k = 0; k < n; k++) {
+        bool bad = spoilt && k == n - 1;
         if (type == DTYPE_F8_E4M3)
-            fputc(random_byte(one->name, k), f);
+            fputc(bad ? 0xff : random_byte(one->name, k), f);
+        else if (bad)
+            put(f, type, NAN);
         else if (scale)
             put(f, type, scale_value(whole, k));
         else

@@ -28,6 +28,7 @@ struct tiny {
     int repeat;                     /* so many KV heads in a row are equal; 0: none are */
     int experts, shared, expert_width;
     int dense_layers; /* the first so many have no experts */
+    int spoilt;       /* this tensor, counted from 1, ends with a NaN; 0: none does */
     /* what was made */
     char dir[32];
     struct tiny_tensor tensors[TINY_TENSORS_MAX];

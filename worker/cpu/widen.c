@@ -17,7 +17,10 @@ static float from_bits(uint32_t sign, uint32_t rest, float factor)
 
 float widen_f16(uint16_t bits)
 {
-    return from_bits((uint32_t)(bits & 0x8000) << 16, (uint32_t)(bits & 0x7fff) << 13, 0x1p112f);
+    uint32_t sign = (uint32_t)(bits & 0x8000) << 16, rest = (uint32_t)(bits & 0x7fff) << 13;
+    if ((bits & 0x7c00) == 0x7c00) /* not finite: it stays so */
+        return from_bits(sign, rest | 0x7f800000u, 1);
+    return from_bits(sign, rest, 0x1p112f);
 }
 
 float widen_f8(uint8_t bits)

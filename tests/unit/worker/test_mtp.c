@@ -147,7 +147,7 @@ static void test_guesses(void)
 /* A position that is decided anew leaves nothing of the first decision behind. */
 static void test_decided_anew(void)
 {
-    struct model_options options = {.threads = 1, .mtp = true};
+    struct model_options options = {.threads = 1, .mtp = true, .deterministic = true};
     struct model *m = golden_model(DEMO, &options);
     struct id_list ids, wrong;
     struct run r;
