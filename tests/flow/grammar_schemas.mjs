@@ -37,6 +37,39 @@ const patterns = [
   ["x$|^y", () => (chance(0.5) ? text(below(3)) + "x" : "y" + text(below(3)))],
 ];
 
+// A random expression with a maker of texts that it matches, nested up to a depth.
+function expression(depth) {
+  const kind = depth > 0 ? below(9) : below(4);
+  if (kind === 0) {
+    const c = pick([..."abxyz09 ,é日😀\"-_"]);
+    return [c, () => c];
+  }
+  if (kind === 1) {
+    const c = pick([..."^$\\.*+?()[]{}|/"]);
+    return ["\\" + c, () => c];
+  }
+  if (kind === 2) return pick([["\\d", () => letters(1, "0123456789")], ["\\w", () => letters(1, "aZ_5")], ["\\s", () => pick([" ", "\t", "\u3000"])], [".", () => pick(["q", "€", "\u0085"])], ["\\D", () => pick(["x", "日"])], ["\\W", () => pick(["-", "é"])], ["\\S", () => pick(["~", "ÿ"])]]);
+  if (kind === 3) return pick([["[a-f0-9]", () => letters(1, "abf059")], ["[^a-y]", () => pick(["z", "0", "\n", "😀"])], ["[\\w.-]", () => pick(["a", ".", "-"])], ["[é-ü\u4e00-\u9fff]", () => pick(["é", "日"])], ["[\\]\\\\^]", () => pick(["]", "\\", "^"])], ["[^\\s\"]", () => "k"], ["[\\x41-\\u0043]", () => letters(1, "ABC")]]);
+  if (kind < 6) {
+    const parts = times(1 + below(4), () => expression(depth - 1));
+    return [parts.map(([e]) => e).join(""), () => parts.map(([, m]) => m()).join("")];
+  }
+  if (kind === 6) {
+    const parts = times(1 + below(3), () => expression(depth - 1));
+    return [pick(["(", "(?:", "(?<n" + below(1e9) + ">"]) + parts.map(([e]) => e).join("|") + ")", () => pick(parts)[1]()];
+  }
+  const [inner, make] = expression(depth - 1);
+  const least = below(3), most = least + below(3);
+  const [how, low, high] = pick([["*", 0, 3], ["+", 1, 3], ["?", 0, 1], [`{${most}}`, most, most], [`{${least},}`, least, least + 2], [`{${least},${most}}`, least, most], ["*?", 0, 2]]);
+  return [`(?:${inner})${how}`, () => times(low + below(high - low + 1), make).join("")];
+}
+
+function randomPattern() {
+  const [inner, make] = expression(3);
+  const [head, tail] = pick([["^", "$"], ["^", ""], ["", "$"], ["", ""]]);
+  return [`${head}(?:${inner})${tail}`, () => (head ? "" : text(below(3))) + make() + (tail ? "" : text(below(3)))];
+}
+
 const two = (n) => String(n).padStart(2, "0");
 const date = () => `${2000 + below(50)}-${two(1 + below(12))}-${two(1 + below(28))}`;
 const time = () => `${two(below(24))}:${two(below(60))}:${two(below(60))}${pick(["Z", "+02:00", ".25Z", "-11:30"])}`;
@@ -59,12 +92,12 @@ function string() {
     return [{ type: "string", ...bounds }, () => text(least + below(most - least + 1))];
   }
   if (kind === 2) {
-    const [pattern, make] = pick(patterns);
+    const [pattern, make] = chance(0.4) ? pick(patterns) : randomPattern();
     return [{ type: "string", pattern }, make];
   }
   if (kind === 3) {
     // Lengths around what the pattern can make; the sample says what they are.
-    const [pattern, make] = pick(patterns);
+    const [pattern, make] = chance(0.4) ? pick(patterns) : randomPattern();
     const sample = make(), length = [...sample].length;
     return [{ type: "string", pattern, minLength: Math.max(0, length - below(3)), maxLength: length + below(4) }, () => sample];
   }
@@ -77,7 +110,7 @@ function string() {
 }
 
 function integer() {
-  const low = pick([0, 1, -1, 10, -37, 99, 1000, -123456, 2 ** 40]);
+  const low = chance(0.5) ? Math.floor((random() - 0.5) * 10 ** below(12)) : pick([0, 1, -1, 10, -37, 99, 1000, -123456, 2 ** 40]);
   const high = low + pick([0, 1, 5, 90, 900, 12345, 1e9]);
   const kind = below(6);
   if (kind === 0) return [{ type: "integer" }, () => below(2000) - 1000];
@@ -90,7 +123,8 @@ function integer() {
 }
 
 function number() {
-  const low = pick([0, 0.5, -0.25, 1e-3, -12.75, 100, -3, 0.1]);
+  const some = Number(((random() - 0.5) * 10 ** below(7)).toFixed(below(6)));
+  const low = chance(0.5) ? some : pick([0, 0.5, -0.25, 1e-3, -12.75, 100, -3, 0.1]);
   const high = low + pick([0.5, 1, 10, 0.125, 1000]);
   const within = () => Number(Math.min(Math.max(low + random() * (high - low), low + 1e-5), high - 1e-5).toFixed(6));
   const kind = below(5);
