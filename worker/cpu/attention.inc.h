@@ -39,7 +39,7 @@ INLINE float *scores_of(const struct attend *a, int query)
 /* The weights that the values are to be multiplied by: with the values' scales, where there are. */
 INLINE float *scaled_of(const struct attend *a, int query)
 {
-    size_t copy = a->type == KV_INT8 ? ATTEND_QUERIES * ATTEND_SEGMENT : 0;
+    size_t copy = a->value_type == KV_INT8 ? ATTEND_QUERIES * ATTEND_SEGMENT : 0;
     return scores_of(a, query) + copy;
 }
 
@@ -47,6 +47,11 @@ INLINE float *sums_of(const struct attend *a, int query)
 {
     return a->scratch + ATTEND_QUERIES * 2 * ATTEND_SEGMENT +
            (size_t)query * (size_t)a->value_count;
+}
+
+INLINE float *rounded_of(const struct attend *a, int query)
+{
+    return sums_of(a, ATTEND_QUERIES) + (size_t)query * (((size_t)a->key_count + 31) / 32 * 16);
 }
 
 /* Positions of the segment that the query attends to. */
@@ -110,6 +115,51 @@ INLINE void score(const struct attend *a, int first, int block, const int Q, con
     for (int i = 0; i < Q * B; i++)
         vec_store(scores_of(a, first + i / B) + (block + i % B) * 16, total[i]);
 }
+
+#if defined(__AVX512BF16__)
+/* Keys in pairs times the same pair of a rounded query: two products in one instruction. */
+INLINE void score_pairs(const struct attend *a, int first, int block, const int Q, const int B)
+{
+    const uint8_t *keys[SCORE_BLOCKS];
+    const int32_t *query[SCORE_QUERIES];
+    __m512 sum[SCORE_QUERIES * SCORE_BLOCKS];
+    for (int b = 0; b < B; b++)
+        keys[b] = image_of(a, block + b) + a->keys;
+    for (int q = 0; q < Q; q++)
+        query[q] = (const int32_t *)rounded_of(a, first + q);
+#pragma GCC unroll 16
+    for (int i = 0; i < Q * B; i++)
+        sum[i] = _mm512_setzero_ps();
+    for (int d = 0; d < a->key_count / 2; d++) {
+        __m512bh k[SCORE_BLOCKS];
+#pragma GCC unroll 2
+        for (int b = 0; b < B; b++)
+            k[b] = (__m512bh)_mm512_loadu_si512(keys[b] + (size_t)d * 64);
+#pragma GCC unroll 8
+        for (int q = 0; q < Q; q++) {
+            __m512bh x = (__m512bh)_mm512_set1_epi32(query[q][d]);
+#pragma GCC unroll 2
+            for (int b = 0; b < B; b++)
+                sum[q * B + b] = _mm512_dpbf16_ps(sum[q * B + b], k[b], x);
+        }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < Q * B; i++)
+        vec_store(scores_of(a, first + i / B) + (block + i % B) * 16, (f32x16)sum[i]);
+}
+
+static void round_queries(const struct attend *a)
+{
+    for (int q = 0; q < a->count; q++)
+        for (int d = 0; d < a->key_count; d += 16) {
+            int left = a->key_count - d;
+            __mmask16 mask = (__mmask16)(left >= 16 ? 0xffff : (1 << left) - 1);
+            __m512 x = _mm512_maskz_loadu_ps(mask, a->queries[q] + d);
+            _mm256_storeu_si256((__m256i *)(rounded_of(a, q) + d / 2),
+                                (__m256i)_mm512_cvtneps_pbh(x));
+        }
+}
+#endif
 
 /* Exponentials of the scores in place, zero behind the last, up to `most` rounded up. */
 static void softmax(const struct attend *a, int query, int most, struct attend_state *out)
@@ -228,6 +278,43 @@ INLINE void weigh_columns(const struct attend *a, int first, int at, int tokens,
     }
 }
 
+#if defined(__AVX512BF16__)
+#define PAIR_TILE(Q)                                                                               \
+    static __attribute__((noinline)) void pairs_##Q(const struct attend *a, int first, int blocks) \
+    {                                                                                              \
+        int block = 0;                                                                             \
+        for (; block + SCORE_BLOCKS <= blocks; block += SCORE_BLOCKS)                              \
+            score_pairs(a, first, block, Q, SCORE_BLOCKS);                                         \
+        for (; block < blocks; block++)                                                            \
+            score_pairs(a, first, block, Q, 1);                                                    \
+    }
+PAIR_TILE(1)
+PAIR_TILE(2)
+PAIR_TILE(3)
+PAIR_TILE(4)
+PAIR_TILE(5)
+PAIR_TILE(6)
+PAIR_TILE(7)
+PAIR_TILE(8)
+
+/* false: not for these keys. */
+static bool score_rounded(const struct attend *a, int blocks)
+{
+    static void (*const tiles[])(const struct attend *a, int first, int blocks) = {
+        pairs_1, pairs_2, pairs_3, pairs_4, pairs_5, pairs_6, pairs_7, pairs_8};
+    if (!a->rounded || a->type != KV_BF16)
+        return false;
+    round_queries(a);
+    tiles[a->count - 1](a, 0, blocks);
+    return true;
+}
+#else
+static bool score_rounded(const struct attend *a, int blocks)
+{
+    return false;
+}
+#endif
+
 #define ATTEND_TILES(Q, TYPE)                                                                      \
     static __attribute__((noinline)) void score_##Q##_##TYPE(const struct attend *a, int first,    \
                                                              int blocks)                           \
@@ -297,10 +384,10 @@ static const struct attend_tile attend_tiles[][3] = {ATTEND_ENTRIES(1), ATTEND_E
 static const struct attend_tile attend_tiles[][3] = {ATTEND_ENTRIES(1), ATTEND_ENTRIES(2)};
 #endif
 
-static const struct attend_tile *tile_for(const struct attend *a, int first)
+static const struct attend_tile *tile_for(const struct attend *a, enum kv_type type, int first)
 {
     int left = a->count - first, most = (int)(sizeof attend_tiles / sizeof *attend_tiles);
-    return &attend_tiles[(left < most ? left : most) - 1][a->type];
+    return &attend_tiles[(left < most ? left : most) - 1][type];
 }
 
 /* The values [from, to) of all queries. */
@@ -308,7 +395,7 @@ static void weigh(const struct attend *a, int from, int to, int tokens)
 {
     const struct attend_tile *tile;
     for (int q = 0; q < a->count; q += tile->queries) {
-        tile = tile_for(a, q);
+        tile = tile_for(a, a->value_type, q);
         (a->value_stride ? tile->rows : tile->columns)(a, q, from, to, tokens);
     }
 }
@@ -355,6 +442,15 @@ static void attend_finish(float *out, const struct attend_state *state, int n)
         vec_store(out + i, vec_load(out + i) * scale);
 }
 
+static void score_all(const struct attend *a, int blocks)
+{
+    const struct attend_tile *tile;
+    for (int q = 0; q < a->count; q += tile->queries) {
+        tile = tile_for(a, a->type, q);
+        tile->score(a, q, blocks);
+    }
+}
+
 static void attend(const struct attend *a)
 {
     struct attend_state states[ATTEND_QUERIES];
@@ -362,16 +458,13 @@ static void attend(const struct attend *a)
     for (int q = 0; q < a->count; q++)
         tokens = tokens_of(a, q) > tokens ? tokens_of(a, q) : tokens;
     int blocks = (tokens + 15) / 16;
-    const struct attend_tile *tile;
-    for (int q = 0; q < a->count; q += tile->queries) {
-        tile = tile_for(a, q);
-        tile->score(a, q, blocks);
-    }
+    if (!score_rounded(a, blocks))
+        score_all(a, blocks);
     for (int q = 0; q < a->count; q++)
         softmax(a, q, blocks * 16, &states[q]);
-    int step = a->type == KV_INT8 ? a->group : a->value_count;
+    int step = a->value_type == KV_INT8 ? a->group : a->value_count;
     for (int from = 0; from < a->value_count; from += step) {
-        if (a->type == KV_INT8)
+        if (a->value_type == KV_INT8)
             scale_weights(a, from / a->group, tokens);
         weigh(a, from, from + step, tokens);
     }

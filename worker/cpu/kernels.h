@@ -88,8 +88,9 @@ struct attend_state {
  * on the queries beside it, and segments are added in order; so it is the same whatever the batch.
  */
 struct attend {
-    enum kv_type type;
-    int group;                          /* of INT8 */
+    enum kv_type type, value_type; /* of keys and of values: one, unless made for the occasion */
+    int group;                     /* of INT8 */
+    bool rounded; /* the queries may be rounded to the precision of BF16 keys, for speed */
     const uint8_t *cache, *value_cache; /* of the layer; the two may be one */
     size_t block_bytes, value_block_bytes;
     const int32_t *blocks;
@@ -103,12 +104,13 @@ struct attend {
     int tokens[ATTEND_QUERIES];           /* the query attends to positions below it */
     float *out[ATTEND_QUERIES];           /* [value_count] */
     struct attend_state *states[ATTEND_QUERIES];
-    float *scratch; /* attend_scratch(value_count) floats */
+    float *scratch; /* attend_scratch(key_count, value_count) floats */
 };
 
-static inline size_t attend_scratch(int value_count)
+static inline size_t attend_scratch(int key_count, int value_count)
 {
-    return ATTEND_QUERIES * (2 * (size_t)ATTEND_SEGMENT + (size_t)value_count);
+    size_t rounded = ((size_t)key_count + 31) / 32 * 16;
+    return ATTEND_QUERIES * (2 * (size_t)ATTEND_SEGMENT + (size_t)value_count + rounded);
 }
 
 struct kernels {

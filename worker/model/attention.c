@@ -50,11 +50,12 @@ size_t attention_scratch(const struct model *m)
 {
     const struct model_config *c = &m->config;
     if (c->attention == ATTENTION_LATENT) {
-        size_t folded = state_floats(c->heads) + attend_scratch(c->mla.kv_rank);
+        size_t folded = state_floats(c->heads) + attend_scratch(m->cache_floats, c->mla.kv_rank);
         size_t expanded = m->options.deterministic ? 0 : mla_expand_scratch(m);
         return folded > expanded ? folded : expanded;
     }
-    return state_floats(c->heads / c->gqa.kv_heads) + attend_scratch(c->gqa.head_dims);
+    return state_floats(c->heads / c->gqa.kv_heads) +
+           attend_scratch(c->gqa.head_dims, c->gqa.head_dims);
 }
 
 /* The cache's images, and where in them the head's keys and values are. */
@@ -70,7 +71,9 @@ void attention_aim(const struct pass *p, const struct attention *a, int kv_head,
     bool own = s->values > 0;
     *out = (struct attend){
         .type = s->type,
+        .value_type = s->type,
         .group = s->group,
+        .rounded = p->m->options.rounded,
         .cache = kv_block(p->kv, a->layer, 0),
         .value_cache = kv_block(p->kv, a->layer, 0),
         .block_bytes = l.bytes,

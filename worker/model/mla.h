@@ -8,6 +8,13 @@
 
 #include "worker/model/pass.h"
 
+/* Multiply-adds of one head for some rows of a sequence, the first at a position: with keys and
+ * values, and what folding or expanding with the weights takes. */
+struct mla_cost {
+    double attending, weights;
+};
+void mla_cost(const struct model *m, double position, double rows, bool expanded,
+              struct mla_cost *out);
 /* Whether so many rows of a sequence, the first at a position, are cheaper to compute expanded.
  * Never where a row's result must not depend on the rows beside it. */
 bool mla_expands(const struct model *m, int position, int rows);

@@ -11,28 +11,40 @@
 
 enum { SEGMENT_BLOCKS = ATTEND_SEGMENT / KV_BLOCK_TOKENS };
 
+void mla_cost(const struct model *m, double position, double rows, bool expanded,
+              struct mla_cost *out)
+{
+    const struct mla_config *c = &m->config.mla;
+    double pairs = rows * (position + (rows + 1) / 2);
+    double per_pair =
+        expanded ? c->nope_dims + c->rope_dims + c->value_dims : m->cache_floats + c->kv_rank;
+    double per_weight = (double)c->kv_rank * (c->nope_dims + c->value_dims);
+    *out = (struct mla_cost){pairs * per_pair, (expanded ? position + rows : rows) * per_weight};
+}
+
 bool mla_expands(const struct model *m, int position, int rows)
 {
     const struct mla_config *c = &m->config.mla;
-    double keys = c->nope_dims + c->rope_dims, values = c->value_dims;
-    if (m->options.deterministic || c->value_dims % 16 || (c->nope_dims + c->rope_dims) % 2 ||
-        keys > m->cache_floats)
+    if (m->options.deterministic || c->value_dims % 16 || c->nope_dims % 2 || c->rope_dims % 2 ||
+        c->nope_dims + c->rope_dims > m->cache_floats)
         return false;
-    double pairs = (double)rows * (position + (rows + 1) / 2.0);
-    double up = (double)c->kv_rank * (c->nope_dims + c->value_dims);
-    double folded = pairs * (m->cache_floats + c->kv_rank) + rows * up;
-    double expanded = pairs * (keys + values) + (position + rows) * up;
-    return expanded < 0.9 * folded; /* and some copying */
+    struct mla_cost folded, expanded;
+    mla_cost(m, position, rows, false, &folded);
+    mla_cost(m, position, rows, true, &expanded);
+    /* And some copying. */
+    return expanded.attending + expanded.weights < 0.9 * (folded.attending + folded.weights);
 }
 
 /* What a member works with: of a segment, the latents, and one head's keys and values. */
 struct expansion {
     float *latents; /* [ATTEND_SEGMENT][kv_rank] */
-    float *keys;    /* [SEGMENT_BLOCKS][nope + rope][16], as in a cache */
+    float *keys;    /* [SEGMENT_BLOCKS][nope + rope][16], as in a cache of the type below */
     float *values;  /* [ATTEND_SEGMENT][value_dims] */
     float *narrow;  /* [ROW_TILE][nope], the keys in rows */
+    float *halves;  /* two rows as bfloat16 */
     float *wide;    /* [cache_floats][16], one block of the cache */
     float *attend;
+    enum kv_type type; /* of keys: BF16 where they may be rounded and that is fast */
     const struct member_scratch *own;
 };
 
@@ -44,11 +56,12 @@ static size_t divide(const struct model *m, float *memory, struct expansion *out
         (size_t)ATTEND_SEGMENT * (size_t)(c->nope_dims + c->rope_dims),
         (size_t)ATTEND_SEGMENT * (size_t)c->value_dims,
         (size_t)ROW_TILE * (size_t)m->query_panels * 16,
+        ((size_t)m->query_panels + 1) * 32,
         (size_t)m->cache_floats * 16,
-        attend_scratch(c->value_dims),
+        attend_scratch(c->nope_dims + c->rope_dims, c->value_dims),
     };
-    float **parts[] = {&out->latents, &out->keys, &out->values,
-                       &out->narrow,  &out->wide, &out->attend};
+    float **parts[] = {&out->latents, &out->keys, &out->values, &out->narrow,
+                       &out->halves,  &out->wide, &out->attend};
     size_t used = 0;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         *parts[i] = memory ? memory + used : NULL;
@@ -63,12 +76,54 @@ size_t mla_expand_scratch(const struct model *m)
     return divide(m, NULL, &parts);
 }
 
+/* Sixteen positions' values of the keys d and d + 1, in columns, onto a block's keys. */
+static void put_columns(const struct model *m, const struct expansion *e, float *block, size_t d,
+                        const float *columns)
+{
+    if (e->type == KV_F32) {
+        memcpy(block + d * KV_BLOCK_TOKENS, columns, 2 * KV_BLOCK_TOKENS * sizeof *block);
+        return;
+    }
+    uint16_t *to = (uint16_t *)block + d * KV_BLOCK_TOKENS;
+    uint16_t *even = (uint16_t *)e->halves, *odd = even + 32;
+    m->kernels->convert(INPUT_BF16, columns, 0, KV_BLOCK_TOKENS, KV_BLOCK_TOKENS, even);
+    m->kernels->convert(INPUT_BF16, columns + KV_BLOCK_TOKENS, 0, KV_BLOCK_TOKENS, KV_BLOCK_TOKENS,
+                        odd);
+    for (int t = 0; t < KV_BLOCK_TOKENS; t++) {
+        to[2 * t] = even[t];
+        to[2 * t + 1] = odd[t];
+    }
+}
+
+/* One position's first n keys, in a row, onto a block's keys. */
+static void put_row(const struct model *m, const struct expansion *e, float *block, int slot,
+                    const float *row)
+{
+    int n = m->config.mla.nope_dims;
+    if (e->type == KV_F32) {
+        for (int d = 0; d < n; d++)
+            block[d * KV_BLOCK_TOKENS + slot] = row[d];
+        return;
+    }
+    const uint32_t *pairs = (const uint32_t *)e->halves;
+    m->kernels->convert(INPUT_BF16, row, 0, n, n, e->halves);
+    for (int d = 0; d < n / 2; d++)
+        ((uint32_t *)block)[d * KV_BLOCK_TOKENS + slot] = pairs[d];
+}
+
+static float *keys_of(const struct model *m, const struct expansion *e, int block)
+{
+    const struct mla_config *c = &m->config.mla;
+    size_t floats = (size_t)(c->nope_dims + c->rope_dims) * KV_BLOCK_TOKENS;
+    return e->keys + (size_t)block * (e->type == KV_F32 ? floats : floats / 2);
+}
+
 /* The latents of a segment in rows, and the rotated keys, which all heads share. */
 static void widen_segment(const struct model *m, const struct attend *cache, int tokens,
                           const struct expansion *e)
 {
     const struct mla_config *c = &m->config.mla;
-    size_t rank = (size_t)c->kv_rank, nope = (size_t)c->nope_dims, rope = (size_t)c->rope_dims;
+    size_t rank = (size_t)c->kv_rank, nope = (size_t)c->nope_dims;
     for (int b = 0; b * KV_BLOCK_TOKENS < tokens; b++) {
         float *rows = e->latents + (size_t)b * KV_BLOCK_TOKENS * rank;
         int left = tokens - b * KV_BLOCK_TOKENS;
@@ -76,8 +131,8 @@ static void widen_segment(const struct model *m, const struct attend *cache, int
         for (int t = 0; t < KV_BLOCK_TOKENS && t < left; t++)
             for (size_t d = 0; d < rank; d++)
                 rows[(size_t)t * rank + d] = e->wide[d * KV_BLOCK_TOKENS + (size_t)t];
-        memcpy(e->keys + ((size_t)b * (nope + rope) + nope) * KV_BLOCK_TOKENS,
-               e->wide + rank * KV_BLOCK_TOKENS, rope * KV_BLOCK_TOKENS * sizeof(float));
+        for (size_t d = 0; d < (size_t)c->rope_dims; d += 2)
+            put_columns(m, e, keys_of(m, e, b), nope + d, e->wide + (rank + d) * KV_BLOCK_TOKENS);
     }
 }
 
@@ -97,7 +152,6 @@ static void expand_head(const struct model *m, const struct mla *l, int head, in
                         const struct expansion *e)
 {
     const struct mla_config *c = &m->config.mla;
-    size_t nope = (size_t)c->nope_dims, width = nope + (size_t)c->rope_dims;
     size_t rank = (size_t)c->kv_rank;
     struct product values = of_latents(&l->value[head], e->latents, tokens, e->values);
     pass_panels(m, e->own, &values);
@@ -106,13 +160,9 @@ static void expand_head(const struct model *m, const struct mla *l, int head, in
         struct product keys =
             of_latents(&l->key_rows[head], e->latents + (size_t)first * rank, count, e->narrow);
         pass_panels(m, e->own, &keys);
-        for (int i = 0; i < count; i++) {
-            int t = first + i;
-            float *column = e->keys + (size_t)(t / KV_BLOCK_TOKENS) * width * KV_BLOCK_TOKENS +
-                            t % KV_BLOCK_TOKENS;
-            for (size_t d = 0; d < nope; d++)
-                column[d * KV_BLOCK_TOKENS] = e->narrow[(size_t)i * nope + d];
-        }
+        for (int i = 0; i < count; i++)
+            put_row(m, e, keys_of(m, e, (first + i) / KV_BLOCK_TOKENS),
+                    (first + i) % KV_BLOCK_TOKENS, e->narrow + (size_t)i * (size_t)c->nope_dims);
     }
 }
 
@@ -146,9 +196,12 @@ static void attend_rows(const struct span *s, int begin, const struct expansion 
     const struct mla_config *c = &m->config.mla;
     size_t keys = (size_t)(c->nope_dims + c->rope_dims), values = (size_t)c->value_dims;
     size_t query_row = (size_t)m->config.heads * (size_t)m->cache_floats;
-    struct attend a = {.type = KV_F32,
+    struct attend a = {.type = e->type,
+                       .value_type = KV_F32,
+                       .rounded = e->type == KV_BF16,
                        .cache = (const uint8_t *)e->keys,
-                       .block_bytes = keys * KV_BLOCK_TOKENS * sizeof(float),
+                       .block_bytes =
+                           (size_t)((uint8_t *)keys_of(m, e, 1) - (uint8_t *)keys_of(m, e, 0)),
                        .value_cache = (const uint8_t *)e->values,
                        .value_block_bytes = values * KV_BLOCK_TOKENS * sizeof(float),
                        .value_stride = values * sizeof(float),
@@ -177,7 +230,8 @@ void mla_expand(const struct pass *p, const struct mla *l, const struct mla_part
                 const struct member_scratch *own)
 {
     const struct model *m = p->m;
-    struct expansion e = {.own = own};
+    bool rounded = m->options.rounded && m->kernels->bf16;
+    struct expansion e = {.own = own, .type = rounded ? KV_BF16 : KV_F32};
     divide(m, own->attention, &e);
     struct span s = {.p = p, .rows = &part->rows};
     int end = part->rows.first + part->rows.count;

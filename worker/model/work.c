@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "worker/model/pass.h"
+#include "worker/model/mla.h"
 
 struct counting {
     const struct model *m;
@@ -98,6 +98,22 @@ void model_describe(const struct model *m, struct model_info *out)
     *out = info;
 }
 
+/* In the cheaper way; folding is among the layers' matrices. */
+static void add_latent(struct counting *c, double heads)
+{
+    double rows = (double)c->step->rows / c->step->sequences;
+    double position = fmax(0, c->step->context - (rows + 1) / 2);
+    struct mla_cost folded, expanded;
+    mla_cost(c->m, position, rows, false, &folded);
+    mla_cost(c->m, position, rows, true, &expanded);
+    bool expands = mla_expands(c->m, (int)position, (int)rows);
+    double extra = expands ? expanded.weights - folded.weights : 0;
+    double attending = expands ? expanded.attending : folded.attending;
+    heads *= c->step->sequences;
+    c->work.multiply_adds[ARITHMETIC_F32] += heads * attending;
+    c->work.multiply_adds[arithmetic_of(c->m, &c->m->layers[0].mla.value[0])] += heads * extra;
+}
+
 static void add_attention(struct counting *c)
 {
     const struct model_config *config = &c->m->config;
@@ -105,10 +121,12 @@ static void add_attention(struct counting *c)
     model_kv_shape(c->m, &kv);
     double token_bytes = (double)(kv_block_bytes(&kv) / KV_BLOCK_TOKENS);
     c->work.bytes += (double)c->step->sequences * c->step->context * token_bytes;
-    c->work.multiply_adds[ARITHMETIC_F32] +=
-        (double)config->layers * c->step->context * c->step->rows * config->heads *
-        (config->attention == ATTENTION_LATENT ? c->m->cache_floats + config->mla.kv_rank
-                                               : 2 * config->gqa.head_dims);
+    double heads = (double)config->layers * config->heads;
+    if (config->attention == ATTENTION_LATENT)
+        add_latent(c, heads);
+    else
+        c->work.multiply_adds[ARITHMETIC_F32] +=
+            heads * c->step->context * c->step->rows * 2 * config->gqa.head_dims;
 }
 
 void model_work(const struct model *m, const struct model_step *step, struct model_work *out)
