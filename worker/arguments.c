@@ -40,6 +40,8 @@ static const struct known known[] = {
     {"kv", KIND_CHOICE, FIELD(kv), "f32 bf16 int8", "how the KV cache stores a value", 0, 0, 0},
     {"quantize", KIND_CHOICE, FIELD(quantize), "none int8 int4", "weights, when they are loaded",
      0, 0, 0},
+    {"large-pages", KIND_FLAG, FIELD(large_pages), NULL,
+     "copy the weights: faster, but workers do not share them", 0, 0, 0},
     {"activations", KIND_CHOICE, FIELD(activations), "exact bf16",
      "bf16: round what bf16 weights are multiplied with", 0, 0, 0},
 

@@ -11,6 +11,7 @@
 struct arguments {
     const char *config, *model, *model_name, *backend, *listen, *state_dir; /* NULL: not given */
     const char *kv, *quantize, *activations;
+    bool large_pages;
     /* What to do instead of serving: at most one of these is given. */
     const char *generate, *tokenize, *logits, *greedy, *perplexity, *usage_table;
     bool check, bench, settings, version, help;

@@ -70,8 +70,8 @@ struct cpu_options {
     enum kv_type kv_type;   /* how it stores a value */
     bool deterministic;     /* as model_options */
     enum model_weights weights;
-    bool rounded_inputs;
-    int step_tokens; /* the token budget of a step */
+    bool large_pages, rounded; /* as model_options */
+    int step_tokens;           /* the token budget of a step */
     int default_output_tokens;
 };
 

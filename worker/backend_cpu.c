@@ -503,7 +503,8 @@ static enum status load(struct cpu *c, const struct cpu_options *o, struct error
                                     .kv_type = o->kv_type,
                                     .deterministic = o->deterministic,
                                     .weights = o->weights,
-                                    .rounded = o->rounded_inputs};
+                                    .large_pages = o->large_pages,
+                                    .rounded = o->rounded};
     if (st == OK)
         st = model_load(o->model_dir, &options, &c->model, err);
     if (st != OK)

@@ -63,6 +63,7 @@ static enum status load_settings(const struct arguments *a, struct worker_settin
         w->kv_type = (int)kv_type_of(a);
     if (a->quantize)
         w->quantize = choice_of(a->quantize, model_weights_names);
+    w->large_pages |= a->large_pages;
     if (a->activations)
         w->activations = choice_of(a->activations, model_inputs_names);
     if (st == OK && log_level_parse(w->log_level) < 0)
@@ -82,7 +83,8 @@ static enum status generate(const struct arguments *a, const struct worker_setti
                               .kv_type = (enum kv_type)w->kv_type,
                               .deterministic = w->deterministic,
                               .weights = (enum model_weights)w->quantize,
-                              .rounded_inputs = w->activations == 1,
+                              .large_pages = w->large_pages,
+                              .rounded = w->activations == 1,
                               .step_tokens = (int)w->step_tokens,
                               .default_output_tokens = (int)w->default_output_tokens};
     struct generate_options g = {.prompt = a->generate,
@@ -112,6 +114,7 @@ static enum status run_offline(const struct arguments *a, const struct worker_se
                                 .kv_type = (enum kv_type)w->kv_type,
                                 .kv_bytes = w->kv_bytes,
                                 .weights = (enum model_weights)w->quantize,
+                                .large_pages = w->large_pages,
                                 .rounded = w->activations == 1,
                                 .only = a->only};
     if (a->logits)

@@ -15,6 +15,7 @@ enum status offline_load(const struct offline_options *o, struct model **out, st
                                     .kernels = o->kernels,
                                     .kv_type = o->kv_type,
                                     .weights = o->weights,
+                                    .large_pages = o->large_pages,
                                     .rounded = o->rounded};
     return model_load(o->model_dir, &options, out, err);
 }

@@ -17,7 +17,7 @@ struct offline_options {
     int64_t kv_bytes; /* of a server's cache, for the check */
     const char *only; /* of bench_cases; NULL: all */
     enum model_weights weights;
-    bool rounded; /* as model_options */
+    bool large_pages, rounded; /* as model_options */
 };
 
 enum status offline_load(const struct offline_options *o, struct model **out, struct error *err);

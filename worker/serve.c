@@ -109,7 +109,8 @@ static struct backend *make_backend(struct serve *s, struct error *err)
                             .kv_type = (enum kv_type)w->kv_type,
                             .deterministic = w->deterministic,
                             .weights = (enum model_weights)w->quantize,
-                            .rounded_inputs = w->activations == 1,
+                            .large_pages = w->large_pages,
+                            .rounded = w->activations == 1,
                             .step_tokens = (int)w->step_tokens,
                             .default_output_tokens = (int)w->default_output_tokens};
     return backend_cpu_new(&o, sink, err);

@@ -47,6 +47,8 @@ const struct setting worker_settings_table[] = {
      "the same tokens whatever else runs at the same time; long prompts take a little longer"},
     {"worker", "quantize", SETTING_ENUM, FIELD(quantize), "none", 0, 0, model_weights_names, false,
      "weights, when they are loaded: none leaves them in the mapped file, for workers to share"},
+    {"worker", "large_pages", SETTING_BOOL, FIELD(large_pages), "no", 0, 0, NULL, false,
+     "copy weights that are not quantised into memory of large pages: faster, but not shared"},
     {"worker", "activations", SETTING_ENUM, FIELD(activations), "exact", 0, 0, model_inputs_names,
      false, "what bf16 weights are multiplied with: exact, or rounded to bf16, which is faster"},
     {"worker", "step_tokens", SETTING_INT, FIELD(step_tokens), "256", 1, 65536, NULL, false,

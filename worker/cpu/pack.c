@@ -8,10 +8,17 @@
 
 #include "worker/cpu/widen.h"
 
+/* What is to be gone through at the end. */
+struct entry {
+    struct matrix *m;
+    uint8_t *copy; /* NULL: stays in the file */
+    bool only_checked;
+};
+
 struct packer {
     struct store *store;
     const struct safetensors *files;
-    struct matrix **matrices; /* to be gone through at the end */
+    struct entry *entries;
     size_t count, room;
     int widest;
 };
@@ -30,7 +37,7 @@ void packer_free(struct packer *p)
 {
     if (!p)
         return;
-    free(p->matrices);
+    free(p->entries);
     free(p);
 }
 
@@ -43,13 +50,13 @@ static bool remember(struct packer *p, struct matrix *m)
 {
     if (p->count == p->room) {
         size_t room = p->room ? 2 * p->room : 256;
-        struct matrix **more = realloc(p->matrices, room * sizeof(struct matrix *));
+        struct entry *more = realloc(p->entries, room * sizeof *more);
         if (!more)
             return false;
-        p->matrices = more;
+        p->entries = more;
         p->room = room;
     }
-    p->matrices[p->count++] = m;
+    p->entries[p->count++] = (struct entry){.m = m};
     return true;
 }
 
@@ -203,9 +210,11 @@ enum status pack_check(struct packer *p, const struct tensor *t, struct error *e
     int widest = p->widest;
     enum status st = pack_begin(p, m, &whole, (int)t->shape[0], (int)t->shape[1], err);
     p->widest = widest;
-    if (st == OK)
-        pack_rows(m, 0, &whole, 0, (int)t->shape[0]);
-    return st;
+    if (st != OK)
+        return st;
+    pack_rows(m, 0, &whole, 0, (int)t->shape[0]);
+    p->entries[p->count - 1].only_checked = true;
+    return OK;
 }
 
 enum { TURN_PANELS = 64 };
@@ -214,8 +223,7 @@ enum { TURN_PANELS = 64 };
 struct finish {
     struct packer *packer;
     struct pool *pool;
-    const struct kernels *kernels;
-    enum weight_type quantise; /* WEIGHT_F32: no */
+    const struct pack_options *options;
     _Atomic(const uint8_t *) bad;
 };
 
@@ -228,19 +236,26 @@ static void give_pages_back(const struct panel *panel, size_t bytes)
         madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
-static void finish_panels(struct finish *f, struct matrix *m, int begin, int end)
+static void finish_panels(struct finish *f, const struct entry *e, int begin, int end)
 {
+    struct matrix *m = e->m;
     for (int i = begin; i < end; i++) {
-        const struct panel *panel = &m->panel[i];
+        struct panel *panel = &m->panel[i], old = *panel;
         size_t elements = (size_t)panel->rows * (size_t)m->cols;
         if (!all_finite(m->type, panel->data, elements)) {
             f->bad = panel->data;
             return;
         }
-        if (!m->packed)
-            continue;
-        f->kernels->quantise(m, i, f->quantise, m->packed + (size_t)i * m->panel_bytes);
-        give_pages_back(panel, (size_t)panel->rows * m->row_bytes);
+        if (m->packed) {
+            f->options->kernels->quantise(m, i, f->options->quantise,
+                                          m->packed + (size_t)i * m->panel_bytes);
+        } else if (e->copy) {
+            uint8_t *to = e->copy + (size_t)i * 16 * m->row_bytes;
+            memcpy(to, panel->data, (size_t)panel->rows * m->row_bytes);
+            panel->data = to;
+        }
+        if (m->packed || e->copy)
+            give_pages_back(&old, (size_t)old.rows * m->row_bytes);
     }
 }
 
@@ -253,46 +268,48 @@ static void finish_member(void *arg, int member)
     size_t i = 0;
     for (;;) {
         int64_t from = (int64_t)pool_ticket(f->pool) * TURN_PANELS, to = from + TURN_PANELS;
-        while (i < p->count && at + p->matrices[i]->panels <= from)
-            at += p->matrices[i++]->panels;
+        while (i < p->count && at + p->entries[i].m->panels <= from)
+            at += p->entries[i++].m->panels;
         if (i == p->count || f->bad)
             return;
         int64_t start = at;
-        for (size_t j = i; j < p->count && start < to; start += p->matrices[j++]->panels) {
-            struct matrix *m = p->matrices[j];
-            finish_panels(f, m, (int)(from > start ? from - start : 0),
-                          (int)(to - start < m->panels ? to - start : m->panels));
+        for (size_t j = i; j < p->count && start < to; start += p->entries[j++].m->panels) {
+            int panels = p->entries[j].m->panels;
+            finish_panels(f, &p->entries[j], (int)(from > start ? from - start : 0),
+                          (int)(to - start < panels ? to - start : panels));
         }
     }
 }
 
-static enum status make_room(struct packer *p, enum weight_type quantise, struct error *err)
+/* Where the weights go that do not stay in the file. */
+static bool make_room(struct packer *p, struct entry *e, const struct pack_options *o)
 {
-    for (size_t i = 0; quantise != WEIGHT_F32 && i < p->count; i++) {
-        struct matrix *m = p->matrices[i];
-        if (m->exact || m->cols % QUANT_BLOCK)
-            continue;
-        m->panel_bytes = kernels_panel_bytes(quantise, m->cols);
+    struct matrix *m = e->m;
+    if (e->only_checked)
+        return true;
+    if (o->quantise != WEIGHT_F32 && !m->exact && m->cols % QUANT_BLOCK == 0) {
+        m->panel_bytes = kernels_panel_bytes(o->quantise, m->cols);
         m->packed = store_alloc(p->store, m->panel_bytes * (size_t)m->panels);
-        if (!m->packed)
-            return error_set(err, NOMEM, "out of memory for weights");
+        return m->packed != NULL;
     }
-    return OK;
+    if (o->copy)
+        e->copy = store_alloc(p->store, m->row_bytes * (size_t)m->panels * 16);
+    return !o->copy || e->copy;
 }
 
-enum status pack_finish(struct packer *p, struct pool *pool, const struct kernels *kernels,
-                        enum weight_type quantise, struct error *err)
+enum status pack_finish(struct packer *p, struct pool *pool, const struct pack_options *options,
+                        struct error *err)
 {
-    enum status st = make_room(p, quantise, err);
-    if (st != OK)
-        return st;
-    struct finish f = {.packer = p, .pool = pool, .kernels = kernels, .quantise = quantise};
+    for (size_t i = 0; i < p->count; i++)
+        if (!make_room(p, &p->entries[i], options))
+            return error_set(err, NOMEM, "out of memory for weights");
+    struct finish f = {.packer = p, .pool = pool, .options = options};
     pool_run(pool, false, finish_member, &f);
     if (f.bad)
         return not_finite(safetensors_holding(p->files, f.bad), err);
     for (size_t i = 0; i < p->count; i++)
-        if (p->matrices[i]->packed)
-            p->matrices[i]->type = quantise;
+        if (p->entries[i].m->packed)
+            p->entries[i].m->type = options->quantise;
     return OK;
 }
 

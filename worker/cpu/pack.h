@@ -38,10 +38,15 @@ enum status pack_transposed(struct packer *p, struct matrix *m, const struct sou
                             int count, struct error *err);
 /* A tensor that is used as it is, to be checked with the rest. */
 enum status pack_check(struct packer *p, const struct tensor *t, struct error *err);
-/* Behind the last: reads all weights once, and quantises those that may be to the given type;
- * WEIGHT_F32: none. INVALID: one of them is not finite. */
-enum status pack_finish(struct packer *p, struct pool *pool, const struct kernels *kernels,
-                        enum weight_type quantise, struct error *err);
+struct pack_options {
+    const struct kernels *kernels; /* that quantise */
+    enum weight_type quantise;     /* to this, what may be; WEIGHT_F32: nothing */
+    bool copy;                     /* the rest, into the store's large pages */
+};
+
+/* Behind the last: reads all weights once, and does that. INVALID: one of them is not finite. */
+enum status pack_finish(struct packer *p, struct pool *pool, const struct pack_options *options,
+                        struct error *err);
 /* Of the matrices so far: the most columns. */
 int pack_widest(const struct packer *p);
 

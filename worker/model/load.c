@@ -129,15 +129,18 @@ enum status model_load_weights(struct model *m, struct error *err)
     if (!l.packer)
         return error_set(err, NOMEM, "out of memory for weights");
     enum status st = load_all(&l);
+    struct pack_options options = {.kernels = m->kernels,
+                                   .quantise = types[m->options.weights],
+                                   .copy = m->options.large_pages};
     if (st == OK)
-        st = pack_finish(l.packer, m->pool, m->kernels, types[m->options.weights], err);
+        st = pack_finish(l.packer, m->pool, &options, err);
     m->widest = pack_widest(l.packer);
     packer_free(l.packer);
     for (int i = 0; st == OK && i < m->config.layers; i++)
         m->layers[i].mlp_input = mlp_input(m, &m->layers[i]);
     if (st == OK && m->mtp)
         m->mtp->layer.mlp_input = mlp_input(m, &m->mtp->layer);
-    if (st == OK && m->options.weights != MODEL_AS_STORED)
+    if (st == OK && (m->options.large_pages || m->options.weights != MODEL_AS_STORED))
         safetensors_release_pages(m->files);
     return st;
 }

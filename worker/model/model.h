@@ -35,8 +35,9 @@ struct model_options {
     bool deterministic;
     enum kv_type kv_type; /* of the caches that model_kv_shape describes */
     enum model_weights weights;
-    bool rounded; /* inputs may be rounded to the precision of bfloat16 weights, for speed */
-    bool mtp;     /* load the layer for multi-token prediction, if the model has one */
+    bool large_pages; /* weights as stored are copied into memory of the model's own */
+    bool rounded;     /* inputs may be rounded to the precision of bfloat16 weights, for speed */
+    bool mtp;         /* load the layer for multi-token prediction, if the model has one */
     /* For tests: told the experts chosen for a row of the batch in a layer. Threads > 1 call it
      * at the same time. */
     void (*routed)(void *arg, int layer, int row, const int *experts, const float *weights,

@@ -109,7 +109,9 @@ static void make(enum dtype dtype, int cols, enum weight_type quantise, struct m
     fill(dtype, ROWS, cols, &t, &s);
     CHECK_FATAL(pack_begin(p, m, &s, ROWS, cols, &err) == OK);
     pack_rows(m, 0, &s, 0, ROWS);
-    CHECK(pack_finish(p, pool, kernels_find(NULL), quantise, &err) == OK);
+    struct pack_options options = {.kernels = kernels_find(NULL), .quantise = quantise};
+    options.copy = cols % 32 == 0; /* some stay where they are */
+    CHECK(pack_finish(p, pool, &options, &err) == OK);
     CHECK_INT(pack_widest(p), cols);
     packer_free(p);
     for (int i = 0; i < INPUTS; i++)
@@ -332,7 +334,7 @@ static void test_transposed(void)
                               scale_of(&s, i, j);
         CHECK_FATAL(p && pack_transposed(p, &m, &s, 16, 48, &err) == OK);
         CHECK(m.rows == 32 && m.cols == 48);
-        CHECK(pack_finish(p, pool, kernels_find(NULL), WEIGHT_F32, &err) == OK);
+        CHECK(pack_finish(p, pool, &(struct pack_options){0}, &err) == OK);
         for (int row = 0; row < 32; row++)
             for (int j = 0; j < 48; j++)
                 weights[row][j] = whole[16 + j][row];
