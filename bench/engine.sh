@@ -10,15 +10,15 @@
 # folder holds bf16.gguf, q8_0.gguf and q4_0.gguf, llama.cpp's tokens/s and the ratio to it. Both
 # run in turns, so that what else the machine does meets both.
 #
-# BENCH_TYPES (bf16), BENCH_CASES (prefill decode batch), BENCH_KV (the default type) and
+# BENCH_TYPES (bf16 int8 int4), BENCH_CASES (prefill decode batch), BENCH_KV (bf16) and
 # BENCH_THREADS (all processors) choose what is measured. Nothing else should run meanwhile.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 rounds=${BENCH_ROUNDS:-3}
-types=${BENCH_TYPES:-bf16}
+types=${BENCH_TYPES:-bf16 int8 int4}
 cases=${BENCH_CASES:-prefill decode batch}
-kv=${BENCH_KV:-}
+kv=${BENCH_KV:-bf16}
 threads=${BENCH_THREADS:-$(nproc)}
 llama=${TOLLGATE_LLAMA_BIN:-}
 worker=build/bin/tollgate-worker
@@ -39,10 +39,9 @@ make_models() {
 
 # "tokens/s limit bound-by" of one case of ours.
 ours() { # DIR TYPE CASE
-    local quantise=() cache=()
-    [ -z "$kv" ] || cache=(--kv "$kv")
-    [ "$2" = bf16 ] || quantise=(--quantize "$2")
-    "$worker" --model "$1" --bench --only "$3" "${cache[@]}" --threads "$threads" "${quantise[@]}" |
+    local how=(--activations bf16) # as llama.cpp rounds them
+    [ "$2" = bf16 ] || how=(--quantize "$2")
+    "$worker" --model "$1" --bench --only "$3" --kv "$kv" --threads "$threads" "${how[@]}" |
         awk '/^(prefill|decode)/ { split(substr($0, 23), f, " "); print f[1], f[2], f[3] }'
 }
 

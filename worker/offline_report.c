@@ -49,7 +49,8 @@ static enum status flushed(FILE *out, struct error *err)
     return fflush(out) == 0 && !ferror(out) ? OK : error_errno(err, errno, "writing the report");
 }
 
-static void print_shape(const struct model *m, const struct model_info *i, FILE *out)
+static void print_shape(const struct offline_options *o, const struct model *m,
+                        const struct model_info *i, FILE *out)
 {
     fprintf(out, "architecture   %s, %d layers of %d, %d heads", i->architecture, i->layers,
             i->hidden, i->heads);
@@ -73,7 +74,8 @@ static void print_shape(const struct model *m, const struct model_info *i, FILE 
         fprintf(out, "%s%s %s", comma, dtype_name((enum dtype)t), SIZE(i->bytes_of[t]));
         comma = ", ";
     }
-    fputs("; every tensor has its shape and is finite\n", out);
+    fprintf(out, "; every tensor has its shape and is finite; used %s\n",
+            o->weights == MODEL_AS_STORED ? "as stored" : model_weights_names[o->weights]);
 }
 
 static void print_cache(const struct model *m, const struct model_info *i, int64_t kv_bytes,
@@ -146,7 +148,7 @@ static enum status print_check(const struct offline_options *o, const struct mod
     struct model_info info;
     model_describe(m, &info);
     fprintf(out, "model          %s\n", o->model_dir);
-    print_shape(m, &info, out);
+    print_shape(o, m, &info, out);
     enum status st = check_tokenizer(o, m, out, err);
     if (st == OK)
         st = print_memory("memory", out, err);

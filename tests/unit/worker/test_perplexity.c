@@ -85,7 +85,8 @@ static void test_refused(struct model *m)
 
 int main(void)
 {
-    struct model_options one = {.threads = 1}, two = {.threads = 2};
+    struct model_options one = {.threads = 1, .deterministic = true};
+    struct model_options two = {.threads = 2, .deterministic = true};
     struct model *m = golden_model(DEMO, &one), *n = golden_model(DEMO, &two);
     struct prompts p = read_golden();
     test_golden(m, &p);
