@@ -68,7 +68,8 @@ static void test_windows(struct model *m)
     struct error err = {""};
     CHECK_FATAL(perplexity_measure(m, &all, WINDOW, &got, &err) == OK);
     CHECK_INT(got.tokens, TOKENS - 1);
-    CHECK(fabs(got.mean - sum / (TOKENS - 1)) < 1e-9);
+    /* Read in other pieces, so sums are made in another order. */
+    CHECK(fabs(got.mean - sum / (TOKENS - 1)) < 1e-5 * got.mean);
 }
 
 static void test_refused(struct model *m)
