@@ -115,15 +115,17 @@ static struct cpu_job *job_new(struct cpu *c, const struct job *job, bool starts
     j->count = j->running = job->choices;
     j->logprobs = job->sampling.logprobs;
     j->plan = plan;
-    struct textout_options options = {.tokenizer = c->tokenizer,
-                                      .markers = &c->markers,
-                                      .starts_in_reasoning = starts_in_reasoning,
-                                      .stop = job->stop,
-                                      .stop_count = job->stop_count,
-                                      .tools = job->tools,
-                                      .tool_count =
-                                          job->tool_choice == TOOL_NEVER ? 0 : job->tool_count,
-                                      .one_call = job->one_call};
+    struct textout_options options = {
+        .tokenizer = c->tokenizer,
+        .markers = &c->markers,
+        .starts_in_reasoning = starts_in_reasoning,
+        .stop = job->stop,
+        .stop_count = job->stop_count,
+        .tools = job->tools,
+        .tool_count = job->tool_choice == TOOL_NEVER ? 0 : job->tool_count,
+        .one_call = job->one_call,
+        .drop_space = tokenizer_adds_space(c->tokenizer) && !job->prompt &&
+                      !job->messages[job->message_count - 1].prefix};
     bool made = true;
     for (int i = 0; i < j->count; i++) {
         delta_init(&j->choices[i].made, STEP_TEXT_MAX);

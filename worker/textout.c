@@ -22,6 +22,7 @@ struct textout {
     struct chat_markers markers;
     bool in_reasoning, stopped;
     bool leading; /* newlines are dropped until there is other text */
+    bool drop_space;
     uint8_t cut[CUT_MAX];
     size_t cut_len;
     struct buf whole; /* characters of the token at hand */
@@ -57,6 +58,7 @@ struct textout *textout_new(const struct textout_options *options)
     o->markers = *options->markers;
     o->in_reasoning = o->leading = options->starts_in_reasoning;
     o->one_call = options->one_call;
+    o->drop_space = options->drop_space;
     buf_init(&o->whole, HELD_MAX);
     buf_init(&o->held, HELD_MAX);
     bool made = copy_stops(o, options);
@@ -187,6 +189,10 @@ static enum status place_whole(struct textout *o, struct delta *out)
 {
     const char *text = (const char *)buf_head(&o->whole);
     size_t len = buf_len(&o->whole), skip = 0;
+    if (o->drop_space && len) {
+        skip = *text == ' ';
+        o->drop_space = false;
+    }
     while (o->leading && skip < len && text[skip] == '\n')
         skip++;
     if (skip == len) {

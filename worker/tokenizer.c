@@ -2,6 +2,7 @@
 
 #include <assert.h>
 
+#include "base/buf.h"
 #include "worker/tokenizer_private.h"
 #include "worker/utf8.h"
 
@@ -108,9 +109,41 @@ static enum status encode_piece(void *arg, const char *piece, size_t len)
     return bpe_encode(e->t, (const uint8_t *)piece, len, e->out);
 }
 
+bool tokenizer_adds_space(const struct tokenizer *t)
+{
+    return t->sentencepiece;
+}
+
+/* A space in front; U+2581 is a space. */
+static enum status encode_sentence(const struct tokenizer *t, const char *text, size_t len,
+                                   struct token_list *out)
+{
+    static const char mark[] = TOKENIZER_SPACE_MARK;
+    enum { MARK = sizeof mark - 1 };
+    struct buf b;
+    buf_init(&b, SIZE_MAX / 4);
+    enum status st = buf_add(&b, " ", 1);
+    for (const char *hit; st == OK && (hit = memmem(text, len, mark, MARK));) {
+        size_t before = (size_t)(hit - text);
+        st = buf_add(&b, text, before);
+        if (st == OK)
+            st = buf_add(&b, " ", 1);
+        text = hit + MARK;
+        len -= before + MARK;
+    }
+    if (st == OK)
+        st = buf_add(&b, text, len);
+    if (st == OK)
+        st = bpe_encode(t, buf_head(&b), buf_len(&b), out);
+    buf_done(&b);
+    return st;
+}
+
 static enum status encode_plain(const struct tokenizer *t, const char *text, size_t len,
                                 struct token_list *out)
 {
+    if (t->sentencepiece)
+        return len ? encode_sentence(t, text, len, out) : OK;
     struct encoding e = {.t = t, .out = out};
     struct split_sink sink = {.piece = encode_piece, .arg = &e};
     return split_run(t->steps, t->step_count, text, len, &sink);

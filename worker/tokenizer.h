@@ -1,6 +1,7 @@
 /*
- * Byte-level BPE from a Hugging Face tokenizer.json: added tokens, the pre-tokenizer's regular
- * expressions (PCRE2), merges by rank, ignore_merges. Immutable after loading: any thread.
+ * BPE from a Hugging Face tokenizer.json: byte-level (added tokens, the pre-tokenizer's regular
+ * expressions by PCRE2, merges by rank, ignore_merges), or SentencePiece's with byte fallback, as
+ * Llama 2 and Mixtral have it. Immutable after loading: any thread.
  */
 #ifndef WORKER_TOKENIZER_H
 #define WORKER_TOKENIZER_H
@@ -40,6 +41,8 @@ int32_t tokenizer_id(const struct tokenizer *t, const char *added_token); /* -1:
 /* The longest added token that the text starts with, and its bytes; -1: none. */
 int32_t tokenizer_added_at(const struct tokenizer *t, const char *text, size_t len,
                            size_t *token_len);
+/* SentencePiece's: the first token of a text begins with a space that is not the text's. */
+bool tokenizer_adds_space(const struct tokenizer *t);
 bool tokenizer_is_added(const struct tokenizer *t, int32_t id);
 /* An added token that is no text (begin of sentence, padding): never shown. */
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id);

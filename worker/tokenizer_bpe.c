@@ -8,6 +8,7 @@
  * when the symbol's pair has another rank by now. So a piece of n bytes takes n log n steps.
  */
 #include "worker/tokenizer_private.h"
+#include "worker/utf8.h"
 
 enum { SCAN_MAX = 64 }; /* longest piece for the scan */
 
@@ -117,16 +118,35 @@ static void merge_by_heap(const struct tokenizer *t, struct symbol *s, int32_t n
     }
 }
 
+static int32_t add_symbol(struct symbol *s, int32_t n, int32_t id)
+{
+    if (id < 0)
+        return n;
+    s[n] = (struct symbol){.id = id, .prev = n - 1, .next = n + 1};
+    return n + 1;
+}
+
+/* The next symbol's bytes and id; -1: its bytes stand for themselves. */
+static int32_t character_at(const struct tokenizer *t, const uint8_t *piece, size_t len,
+                            size_t *used)
+{
+    *used = 1;
+    if (!t->sentencepiece || utf8_next(piece, len, used) != UTF8_WHOLE)
+        return -1;
+    return byte_table_get(&t->words, piece, *used);
+}
+
 /* Bytes that have no token (UTF-8 never holds them) are left out. Returns the number of symbols. */
-static int32_t list_bytes(const struct tokenizer *t, const uint8_t *piece, size_t len,
-                          struct symbol *s)
+static int32_t list_symbols(const struct tokenizer *t, const uint8_t *piece, size_t len,
+                            struct symbol *s)
 {
     int32_t n = 0;
-    for (size_t i = 0; i < len; i++) {
-        if (t->byte_ids[piece[i]] < 0)
-            continue;
-        s[n] = (struct symbol){.id = t->byte_ids[piece[i]], .prev = n - 1, .next = n + 1};
-        n++;
+    size_t used;
+    for (size_t i = 0; i < len; i += used) {
+        int32_t id = character_at(t, piece + i, len - i, &used);
+        n = add_symbol(s, n, id);
+        for (size_t k = 0; id < 0 && k < used; k++)
+            n = add_symbol(s, n, t->byte_ids[piece[i + k]]);
     }
     if (n > 0)
         s[n - 1].next = -1;
@@ -153,7 +173,7 @@ static enum status encode_long(const struct tokenizer *t, const uint8_t *piece, 
     struct heap heap = {.items = malloc(3 * len * sizeof *heap.items)};
     enum status st = NOMEM;
     if (s && heap.items) {
-        int32_t n = list_bytes(t, piece, len, s);
+        int32_t n = list_symbols(t, piece, len, s);
         merge_by_heap(t, s, n, &heap);
         st = emit(s, n, out);
     }
@@ -173,7 +193,7 @@ enum status bpe_encode(const struct tokenizer *t, const uint8_t *piece, size_t l
     if (len > SCAN_MAX)
         return encode_long(t, piece, len, out);
     struct symbol s[SCAN_MAX];
-    int32_t n = list_bytes(t, piece, len, s);
+    int32_t n = list_symbols(t, piece, len, s);
     if (n > 0)
         merge_by_scan(t, s);
     return emit(s, n, out);

@@ -9,6 +9,8 @@
 #include "worker/tokenizer_private.h"
 #include "worker/utf8.h"
 
+#define SPACE_MARK TOKENIZER_SPACE_MARK
+
 enum { FILE_BYTES_MAX = 64 << 20, STRING_SHOWN = 40 };
 
 static const struct json_limits file_limits = {
@@ -75,6 +77,38 @@ static bool map_bytes(const char *word, uint8_t *out, size_t *out_len)
         out[n++] = (uint8_t)byte;
     }
     *out_len = n;
+    return true;
+}
+
+/* SentencePiece's: U+2581 stands for a space, all else for itself. */
+static void map_spaces(const char *word, uint8_t *out, size_t *out_len)
+{
+    size_t n = 0;
+    while (*word) {
+        bool space = strncmp(word, SPACE_MARK, sizeof SPACE_MARK - 1) == 0;
+        out[n++] = space ? ' ' : (uint8_t)*word;
+        word += space ? sizeof SPACE_MARK - 1 : 1;
+    }
+    *out_len = n;
+}
+
+/* "<0x0A>" of a vocabulary with byte fallback. -1: another word. */
+static int byte_of_word(const char *word)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    const char *high, *low;
+    if (strlen(word) != 6 || strncmp(word, "<0x", 3) != 0 || word[5] != '>')
+        return -1;
+    high = strchr(digits, word[3]);
+    low = strchr(digits, word[4]);
+    return high && low ? (int)((high - digits) * 16 + (low - digits)) : -1;
+}
+
+static bool map_word(const struct load *l, const char *word, uint8_t *out, size_t *out_len)
+{
+    if (!l->t->sentencepiece)
+        return map_bytes(word, out, out_len);
+    map_spaces(word, out, out_len);
     return true;
 }
 
@@ -184,7 +218,14 @@ static enum status load_word(struct load *l, const struct json *v)
     if (token->present)
         return error_set(l->err, INVALID, "vocab: two tokens have the id %lld", (long long)id);
     uint8_t *out = l->t->bytes + l->used;
-    if (len == 0 || !map_bytes(word, out, &len)) {
+    int byte = l->t->sentencepiece ? byte_of_word(word) : -1;
+    if (byte >= 0) {
+        uint8_t one = (uint8_t)byte;
+        put_token(l, id, &one, 1);
+        l->t->byte_ids[byte] = (int32_t)id;
+        return OK;
+    }
+    if (len == 0 || !map_word(l, word, out, &len)) {
         put_token(l, id, word, strlen(word));
         return OK;
     }
@@ -208,11 +249,14 @@ static enum status load_vocab(struct load *l, const struct json *vocab)
     if (!json_is_object(vocab))
         return error_set(l->err, INVALID, "model.vocab is not an object");
     enum status st = byte_table_init(&l->t->words, (size_t)json_count(vocab));
+    for (int b = 0; b < 256; b++)
+        l->t->byte_ids[b] = -1;
     for (const struct json *v = json_first(vocab); v && st == OK; v = json_next(v))
         st = load_word(l, v);
     for (int b = 0; b < 256 && st == OK; b++) {
         uint8_t byte = (uint8_t)b;
-        l->t->byte_ids[b] = byte_table_get(&l->t->words, &byte, 1);
+        if (!l->t->sentencepiece)
+            l->t->byte_ids[b] = byte_table_get(&l->t->words, &byte, 1);
         if (l->t->byte_ids[b] < 0 && byte_in_utf8(b))
             st = error_set(l->err, INVALID, "vocab: no token for the byte 0x%02x", (unsigned)b);
     }
@@ -245,7 +289,7 @@ static bool merge_ids(const struct load *l, const char *const half[2], struct pa
     uint8_t bytes[2 * WORD_MAX];
     size_t left, right;
     if (strlen(half[0]) > WORD_MAX || strlen(half[1]) > WORD_MAX ||
-        !map_bytes(half[0], bytes, &left) || !map_bytes(half[1], bytes + left, &right))
+        !map_word(l, half[0], bytes, &left) || !map_word(l, half[1], bytes + left, &right))
         return false;
     out->left = byte_table_get(&l->t->words, bytes, left);
     out->right = byte_table_get(&l->t->words, bytes + left, right);
@@ -283,10 +327,15 @@ static enum status load_model(struct load *l, const struct json *model)
         return error_set(l->err, INVALID, "model type %s is not supported, only BPE",
                          type_of(model));
     static const char *const unsupported[] = {"dropout", "continuing_subword_prefix",
-                                              "end_of_word_suffix", "byte_fallback"};
+                                              "end_of_word_suffix"};
     for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++)
         if (!is_off(json_get(model, unsupported[i])))
             return error_set(l->err, INVALID, "model.%s is not supported", unsupported[i]);
+    bool fallback = !is_off(json_get(model, "byte_fallback"));
+    if (fallback != l->t->sentencepiece)
+        return error_set(l->err, INVALID,
+                         "model.byte_fallback is supported with the normalizers Prepend and "
+                         "Replace alone, and they with it");
     l->t->ignore_merges = !is_off(json_get(model, "ignore_merges"));
     enum status st = load_vocab(l, json_get(model, "vocab"));
     return st == OK ? load_merges(l, json_get(model, "merges")) : st;
@@ -364,6 +413,21 @@ static enum status load_steps(struct load *l, const struct json *pre)
     return st;
 }
 
+/* Prepend U+2581, then Replace " " by it: as SentencePiece does it. */
+static bool is_sentencepiece(const struct json *normalizer)
+{
+    const struct json *list = json_get(normalizer, "normalizers"), *prepend = json_first(list);
+    const struct json *replace = prepend ? json_next(prepend) : NULL;
+    if (json_count(list) != 2 || strcmp(type_of(prepend), "Prepend") != 0 ||
+        strcmp(type_of(replace), "Replace") != 0)
+        return false;
+    const char *mark = json_string(json_get(prepend, "prepend"));
+    const char *from = json_string(json_get(json_get(replace, "pattern"), "String"));
+    const char *to = json_string(json_get(replace, "content"));
+    return mark && from && to && strcmp(mark, SPACE_MARK) == 0 && strcmp(from, " ") == 0 &&
+           strcmp(to, SPACE_MARK) == 0;
+}
+
 static enum status check_normalizer(struct load *l, const struct json *v)
 {
     if (is_off(v))
@@ -371,20 +435,34 @@ static enum status check_normalizer(struct load *l, const struct json *v)
     const struct json *list = json_get(v, "normalizers");
     if (strcmp(type_of(v), "Sequence") == 0 && json_count(list) == 0)
         return OK;
+    l->t->sentencepiece = is_sentencepiece(v);
+    if (l->t->sentencepiece)
+        return OK;
     const struct json *first = json_first(list);
     return error_set(l->err, INVALID, "normalizer type %.*s is not supported", STRING_SHOWN,
                      type_of(first ? first : v));
 }
 
+/* SentencePiece's has several steps, which come to what token bytes are here. */
+static enum status check_decoder(struct load *l, const struct json *v)
+{
+    const char *want = l->t->sentencepiece ? "Sequence" : "ByteLevel";
+    if (is_off(v) || strcmp(type_of(v), want) == 0)
+        return OK;
+    return error_set(l->err, INVALID, "decoder type %.*s is not supported", STRING_SHOWN,
+                     type_of(v));
+}
+
 static enum status load_root(struct load *l, const struct json *root)
 {
+    const struct json *pre = json_get(root, "pre_tokenizer");
     enum status st = check_normalizer(l, json_get(root, "normalizer"));
+    if (st == OK && !(l->t->sentencepiece && is_off(pre)))
+        st = load_steps(l, pre);
+    if (st == OK && l->t->sentencepiece && !is_off(pre))
+        st = error_set(l->err, INVALID, "pre_tokenizer: none is supported with byte_fallback");
     if (st == OK)
-        st = load_steps(l, json_get(root, "pre_tokenizer"));
-    const struct json *decoder = json_get(root, "decoder");
-    if (st == OK && !is_off(decoder) && strcmp(type_of(decoder), "ByteLevel") != 0)
-        st = error_set(l->err, INVALID, "decoder type %.*s is not supported", STRING_SHOWN,
-                       type_of(decoder));
+        st = check_decoder(l, json_get(root, "decoder"));
     if (st == OK)
         st = load_added(l, json_get(root, "added_tokens"));
     return st == OK ? load_model(l, json_get(root, "model")) : st;

@@ -6,6 +6,8 @@
 #include "worker/tokenizer.h"
 #include "worker/tokenizer_table.h"
 
+#define TOKENIZER_SPACE_MARK "\xe2\x96\x81" /* U+2581 */
+
 enum {
     TOKENIZER_IDS_MAX = 1 << 20,
     TOKENIZER_STEPS_MAX = 16, /* pre-tokenizer steps */
@@ -32,7 +34,8 @@ struct tokenizer {
     int32_t byte_ids[256];    /* -1: none, for bytes that UTF-8 never has */
     size_t longest_token;     /* bytes */
     bool ignore_merges;
-    int32_t *added; /* ids of added tokens, longest first */
+    bool sentencepiece; /* a space in front of each text; symbols are characters, not bytes */
+    int32_t *added;     /* ids of added tokens, longest first */
     int added_count;
     bool added_first[256]; /* bytes that an added token starts with */
     struct split *steps[TOKENIZER_STEPS_MAX];

@@ -276,6 +276,45 @@ static void test_bad_files(void)
     CHECK(strstr(err.text, "/nowhere/tokenizer.json") != NULL);
 }
 
+/* A small tokenizer of SentencePiece's form, with ids by the library that publishers use. */
+static void test_sentencepiece(void)
+{
+    struct json *root = NULL;
+    struct tokenizer *t = NULL;
+    struct error err = {0};
+    struct buf text;
+    CHECK_FATAL(
+        json_parse_file("tests/golden/tokenizer_sentencepiece.json", 1 << 20, &root, &err) == OK);
+    buf_init(&text, 1 << 20);
+    CHECK_INT(json_put(&text, json_get(root, "tokenizer")), OK);
+    CHECK_INT(tokenizer_parse((const char *)buf_head(&text), buf_len(&text), &t, &err), OK);
+    CHECK_STR(err.text, "");
+    CHECK_FATAL(t);
+    CHECK(tokenizer_adds_space(t));
+    for (const struct json *v = json_first(json_get(root, "cases")); v; v = json_next(v)) {
+        const char *words = json_string(json_get(v, "text"));
+        struct token_list got;
+        size_t at = 0;
+        token_list_init(&got, 1000);
+        CHECK_INT(tokenizer_encode(t, words, strlen(words), json_bool(json_get(v, "added")), &got),
+                  OK);
+        CHECK_INT(got.count, json_count(json_get(v, "ids")));
+        for (const struct json *id = json_first(json_get(v, "ids")); id; id = json_next(id), at++) {
+            int64_t want = -1;
+            json_int(id, 0, INT32_MAX, &want);
+            if (at < got.count && got.ids[at] != want) {
+                fprintf(stderr, "\"%s\" at %zu\n", words, at);
+                CHECK_INT(got.ids[at], want);
+                break;
+            }
+        }
+        token_list_done(&got);
+    }
+    tokenizer_free(t);
+    buf_done(&text);
+    json_free(root);
+}
+
 int main(void)
 {
     test_small();
@@ -285,5 +324,6 @@ int main(void)
     test_bad_files();
     test_published();
     test_demo();
+    test_sentencepiece();
     return check_done();
 }
