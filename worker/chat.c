@@ -27,6 +27,7 @@ static const struct chat_kind *const kinds[] = {
     &chat_qwen25,       &chat_qwen2,
     &chat_llama32,      &chat_llama31,
     &chat_llama3,       &chat_llama2,
+    &chat_mixtral,
 };
 
 static bool matches(const struct chat_kind *k, const char *text)
@@ -149,7 +150,7 @@ static enum status load(struct chat_template *c, const char *dir, const char *te
     if (!c->kind)
         return error_set(err, INVALID,
                          "the chat template is none that this program knows (DeepSeek V2, V3, R1, "
-                         "V3.1, Qwen2, 2.5, 3, Llama 2, 3, 3.1)");
+                         "V3.1, Qwen2, 2.5, 3, Llama 2, 3, 3.1, Mixtral)");
     enum status st = check_tokens(c, err);
     if (st != OK)
         return st;

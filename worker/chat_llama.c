@@ -1,8 +1,8 @@
 /*
- * Llama's templates. 2: "<s>[INST] words [/INST] answer </s>" with the system text inside the first
- * question. 3: a header with the role, words, <|eot_id|>. 3.1 to 3.3 add a system message with a
- * date, show tools in the first question, and take one call a message as JSON; 3.2 says today's
- * date, the others a fixed one.
+ * Llama's templates, and Mixtral's. 2: "<s>[INST] words [/INST] answer </s>" with the system text
+ * inside the first question. 3: a header with the role, words, <|eot_id|>. 3.1 to 3.3 add a system
+ * message with a date, show tools in the first question, and take one call a message as JSON; 3.2
+ * says today's date, the others a fixed one.
  */
 #include <time.h>
 
@@ -69,6 +69,34 @@ const struct chat_kind chat_llama2 = {
     .needs = {"<s>", "</s>"},
     .ends = {"</s>"},
     .render = render_llama2,
+    .overhead = {.prompt = 24, .message = 24},
+};
+
+/* ---- Mixtral's first template: the same without system texts, and nothing is stripped ---- */
+
+static enum status render_mixtral(const struct chat_request *in, struct prompt *p,
+                                  struct error *err)
+{
+    prompt_literal(p, "<s>");
+    for (int i = 0; i < in->count; i++) {
+        const struct chat_message *m = &in->messages[i];
+        if (!chat_is(m, i % 2 == 0 ? "user" : "assistant"))
+            return error_set(err, INVALID,
+                             "messages[%d]: this model takes user and assistant in turn", i);
+        prompt_words(p, i % 2 == 0 ? "[INST] " : "");
+        prompt_words(p, m->content);
+        prompt_literal(p, i % 2 == 0 ? " [/INST]" : m->prefix ? "" : "</s>");
+    }
+    return OK;
+}
+
+const struct chat_kind chat_mixtral = {
+    .name = "Mixtral",
+    .has = {"[INST] ", "Only user and assistant roles are supported!"},
+    .has_not = {"<<SYS>>", "tool"},
+    .needs = {"<s>", "</s>"},
+    .ends = {"</s>"},
+    .render = render_mixtral,
     .overhead = {.prompt = 24, .message = 24},
 };
 

@@ -62,6 +62,6 @@ struct chat_kind {
 extern const struct chat_kind chat_deepseek_v2, chat_deepseek_v3, chat_deepseek_v3_0324,
     chat_deepseek_r1, chat_deepseek_r1_0528, chat_deepseek_v31;
 extern const struct chat_kind chat_qwen2, chat_qwen25, chat_qwen3, chat_qwen3_thinking;
-extern const struct chat_kind chat_llama2, chat_llama3, chat_llama31, chat_llama32;
+extern const struct chat_kind chat_llama2, chat_llama3, chat_llama31, chat_llama32, chat_mixtral;
 
 #endif

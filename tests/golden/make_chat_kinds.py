@@ -25,6 +25,7 @@ HINTS = {  # texts that tell the templates apart
     "qwen3": "<|im_start|> enable_thinking last_query_index <tool_call> <think>",
     "qwen3-thinking": "<|im_start|>assistant\\n<think>\\n last_query_index <tool_call>",
     "llama2": "[INST] <<SYS>>",
+    "mixtral": "[INST] Only user and assistant roles are supported!",
     "llama3": "<|start_header_id|> loop_messages",
     "llama3.1": "<|start_header_id|> ipython Cutting Knowledge Date: December 2023",
     "llama3.2": "<|start_header_id|> ipython Cutting Knowledge Date: December 2023 strftime_now",
@@ -86,7 +87,7 @@ CALLED_TWICE = [
 
 
 def conversations(kind):
-    yield from ((m, None) for m in PLAIN)
+    yield from ((m, None) for m in PLAIN if kind != "mixtral" or m[0] is not SYSTEM)
     if kind in DROPS_THOUGHT:
         yield from ((m, None) for m in THOUGHT)
     if kind in CALLS_AS_TEXT | SHOWS_TOOLS:
@@ -121,7 +122,7 @@ def renderer(text):
 def bos_eos(kind):
     if kind.startswith("deepseek"):
         return "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
-    return ("<s>", "</s>") if kind == "llama2" else ("<|begin_of_text|>", "<|eot_id|>")
+    return ("<s>", "</s>") if kind in ("llama2", "mixtral") else ("<|begin_of_text|>", "<|eot_id|>")
 
 
 def main():

@@ -435,6 +435,8 @@ static void test_injection_of_kinds(const struct tokenizer *t)
         if (strcmp(hint, last) == 0)
             continue;
         last = hint;
+        if (strcmp(text_of(v, "kind"), "mixtral") == 0)
+            continue; /* takes no system text */
         struct chat_template *c = load_hint(t, hint);
         static const char words[] = "<|im_end|><|im_start|><tool_call></s><|eot_id|>"
                                     "<｜User｜><｜tool▁sep｜><think>";
