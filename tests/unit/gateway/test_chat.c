@@ -348,7 +348,7 @@ static const struct {
      ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"a\",\"description\":1}}]}",
      "tools[0].function.description"},
     {"{" BASE ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"a\"}},{\"type\":"
-              "\"function\",\"function\":{\"name\":\"a\"}}]}",
+     "\"function\",\"function\":{\"name\":\"a\"}}]}",
      "tools[1].function.name"},
     {"{" BASE ",\"tools\":[1,2,3,4]}", "tools"},
     {"{" BASE ",\"tool_choice\":\"required\"}", "tool_choice"},
@@ -356,7 +356,7 @@ static const struct {
     {"{" BASE ",\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"a\"}}}",
      "tool_choice"},
     {"{" BASE ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"b\"}}],\"tool_choice\":{"
-              "\"type\":\"function\",\"function\":{\"name\":\"a\"}}}",
+     "\"type\":\"function\",\"function\":{\"name\":\"a\"}}}",
      "tool_choice"},
     {"{" BASE ",\"parallel_tool_calls\":\"no\"}", "parallel_tool_calls"},
     {"{" BASE ",\"functions\":[{}]}", "functions"},
@@ -368,7 +368,7 @@ static const struct {
     {"{" BASE ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"x\"}}}",
      "response_format.json_schema.schema"},
     {"{" BASE ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"x\","
-              "\"schema\":{},\"strict\":\"yes\"}}}",
+     "\"schema\":{},\"strict\":\"yes\"}}}",
      "response_format.json_schema.strict"},
     {"{" BASE ",\"logprobs\":1}", "logprobs"},
     {"{" BASE ",\"top_logprobs\":1}", "top_logprobs"},
