@@ -30,6 +30,16 @@ static void count_text(struct chat_parse *p, const char *text)
     p->out->prompt_bytes += bytes;
 }
 
+/* Some templates print JSON with a line for each part: tokens of line breaks and indents, which a
+ * bracket or a comma of the text stands for here. */
+static int64_t count_json(const char *text, size_t len)
+{
+    int64_t bytes = (int64_t)len;
+    for (; *text; text++)
+        bytes += *text == '{' || *text == '[' ? 6 : *text == ',' ? 2 : 0;
+    return bytes;
+}
+
 char *chat_json_text(struct chat_parse *p, const struct json *v)
 {
     struct buf out;
@@ -41,7 +51,7 @@ char *chat_json_text(struct chat_parse *p, const struct json *v)
         if (copy) {
             memcpy(copy, buf_head(&out), len);
             copy[len] = 0;
-            p->out->prompt_bytes += (int64_t)len;
+            p->out->prompt_bytes += count_json(copy, len);
         }
     }
     buf_done(&out);

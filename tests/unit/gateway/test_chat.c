@@ -173,7 +173,8 @@ static void test_tools(void)
     CHECK_STR(p.chat.tool_choice.name, "put");
     CHECK(p.chat.tool_choice.one_call);
     /* "hi", two names and two descriptions with quotes, a newline as \u000a at most. */
-    CHECK_INT(p.chat.prompt_bytes, 2 + (5 + 11) + (5 + 2) + (int)strlen(parameters));
+    CHECK_INT(p.chat.prompt_bytes,
+              2 + (5 + 11) + (5 + 2) + (int)strlen(parameters) + 2 * 6 + 4 * 2);
     close_body(&p);
     static const struct {
         const char *word;
@@ -204,7 +205,7 @@ static void test_formats(void)
                   "\"schema\":{\"type\":\"object\"}}}}");
     CHECK(p.ok && p.chat.format.kind == WIRE__FORMAT__KIND__JSON_SCHEMA);
     CHECK_STR(p.chat.format.schema, "{\"type\": \"object\"}");
-    CHECK_INT(p.chat.prompt_bytes, 2 + 18);
+    CHECK_INT(p.chat.prompt_bytes, 2 + 18 + 6);
     close_body(&p);
 }
 
