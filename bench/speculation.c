@@ -65,8 +65,7 @@ struct measured {
 };
 
 /* All prompts, `batch` at a time; the prompts' own time is part of it. */
-static struct measured measure(struct model *m, int batch, float temperature,
-                               enum sched_speculation speculate)
+static struct measured measure(struct model *m, int batch, float temperature, int drafts)
 {
     struct measured out = {0};
     for (int run = 0; run < RUNS; run++) {
@@ -79,7 +78,8 @@ static struct measured measure(struct model *m, int batch, float temperature,
                                   .step_tokens = 256,
                                   .kv_bytes = (int64_t)kv_block_bytes(&shape) * 40 * batch,
                                   .queue_max = PROMPTS_MAX,
-                                  .speculate = speculate};
+                                  .speculate = drafts ? SPECULATE_ON : SPECULATE_OFF,
+                                  .drafts = drafts};
         struct sched_events e = {.token = count_token, .ended = ignore_end, .arg = &made};
         if (scheduler_new(m, &o, &e, &s, &err) != OK)
             fail(&err);
@@ -115,17 +115,22 @@ int main(int argc, char **argv)
     if (model_load(argc > 1 ? argv[1] : "models/demo", &options, &m, &err) != OK)
         fail(&err);
     read_prompts();
-    printf("| sequences | temperature | without | with | ratio | guesses right |\n");
-    printf("|---|---|---|---|---|---|\n");
-    static const float temperatures[] = {0, 0.6f, 1};
-    for (int batch = 1; batch <= 16; batch *= 2)
-        for (int t = 0; t < (batch == 1 ? 3 : 1); t++) {
-            struct measured off = measure(m, batch, temperatures[t], SPECULATE_OFF);
-            struct measured on = measure(m, batch, temperatures[t], SPECULATE_ON);
-            printf("| %d | %.1f | %.0f | %.0f | %.2f | %.0f %% |\n", batch, (double)temperatures[t],
-                   off.tokens_per_s, on.tokens_per_s, on.tokens_per_s / off.tokens_per_s,
-                   100 * (double)on.load.accepted / (double)on.load.drafted);
-        }
+    printf("| sequences | temperature | guesses a step | without | with | ratio | right |\n");
+    printf("|---|---|---|---|---|---|---|\n");
+    static const struct {
+        int batch, drafts;
+        float temperature;
+    } cases[] = {{1, 1, 0}, {1, 2, 0}, {1, 3, 0}, {1, 1, 0.6f},
+                 {1, 1, 1}, {2, 1, 0}, {4, 1, 0}, {16, 1, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int batch = cases[i].batch;
+        struct measured off = measure(m, batch, cases[i].temperature, 0);
+        struct measured on = measure(m, batch, cases[i].temperature, cases[i].drafts);
+        printf("| %d | %.1f | %d | %.0f | %.0f | %.2f | %.0f %% |\n", batch,
+               (double)cases[i].temperature, cases[i].drafts, off.tokens_per_s, on.tokens_per_s,
+               on.tokens_per_s / off.tokens_per_s,
+               100 * (double)on.load.accepted / (double)on.load.drafted);
+    }
     model_free(m);
     return 0;
 }

@@ -71,6 +71,7 @@ struct cpu_options {
     bool deterministic;     /* as model_options */
     enum model_weights weights;
     bool large_pages, rounded; /* as model_options */
+    int speculate;             /* enum sched_speculation (worker/scheduler.h) */
     int step_tokens;           /* the token budget of a step */
     int default_output_tokens;
 };

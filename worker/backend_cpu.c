@@ -506,7 +506,8 @@ static enum status load(struct cpu *c, const struct cpu_options *o, struct error
                                     .deterministic = o->deterministic,
                                     .weights = o->weights,
                                     .large_pages = o->large_pages,
-                                    .rounded = o->rounded};
+                                    .rounded = o->rounded,
+                                    .mtp = o->speculate != SPECULATE_OFF};
     if (st == OK)
         st = model_load(o->model_dir, &options, &c->model, err);
     if (st != OK)
@@ -540,7 +541,8 @@ struct backend *backend_cpu_new(const struct cpu_options *options, const struct 
     struct sched_options sched = {.sequences_max = options->sequences_max,
                                   .step_tokens = options->step_tokens,
                                   .kv_bytes = options->kv_bytes,
-                                  .queue_max = QUEUE_MAX};
+                                  .queue_max = QUEUE_MAX,
+                                  .speculate = (enum sched_speculation)options->speculate};
     struct sched_events events = {.token = on_token, .ended = on_ended, .mask = on_mask, .arg = c};
     if (st == OK)
         st = scheduler_new(c->model, &sched, &events, &c->scheduler, err);

@@ -69,6 +69,11 @@ enum status generate_run(const struct cpu_options *cpu, const struct generate_op
         ;
     if (g.done && g.status == OK)
         fputc('\n', out);
+    struct backend_load load;
+    b->ops->load(b, &load);
+    if (load.drafted > 0)
+        fprintf(stderr, "%llu of %llu tokens guessed ahead were right\n",
+                (unsigned long long)load.accepted, (unsigned long long)load.drafted);
     b->ops->free(b);
     if (g.status == OK && (fflush(out) != 0 || ferror(out)))
         return error_set(err, IO_FAILED, "cannot write the answer");

@@ -85,6 +85,7 @@ static enum status generate(const struct arguments *a, const struct worker_setti
                               .weights = (enum model_weights)w->quantize,
                               .large_pages = w->large_pages,
                               .rounded = w->activations == 1,
+                              .speculate = w->speculate,
                               .step_tokens = (int)w->step_tokens,
                               .default_output_tokens = (int)w->default_output_tokens};
     struct generate_options g = {.prompt = a->generate,

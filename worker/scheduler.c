@@ -7,9 +7,9 @@
 #include "worker/kv.h"
 #include "worker/scheduler_private.h"
 
-static int64_t system_clock_ms(void *arg)
+static int64_t system_clock_us(void *arg)
 {
-    return clock_mono_ms();
+    return clock_mono_us();
 }
 
 static void sequences_free(struct request *r)
@@ -73,8 +73,8 @@ enum status scheduler_new(struct model *model, const struct sched_options *optio
         return error_set(err, NOMEM, "out of memory for the scheduler");
     s->model = model;
     s->options = *options;
-    if (!s->options.now_ms)
-        s->options.now_ms = system_clock_ms;
+    if (!s->options.now_us)
+        s->options.now_us = system_clock_us;
     s->events = *events;
     enum status st = make(s, err);
     if (st != OK) {
@@ -205,7 +205,7 @@ static bool fill(struct scheduler *s, struct request *r, const struct sched_requ
     r->id = from->id;
     r->priority = from->priority;
     if (from->deadline_ms > 0)
-        r->deadline_ms = s->options.now_ms(s->options.now_arg) + from->deadline_ms;
+        r->deadline_us = s->options.now_us(s->options.now_arg) + from->deadline_ms * 1000;
     r->sampling = from->sampling;
     if (!r->sampling.has_seed)
         crypto_random(&r->sampling.seed, sizeof r->sampling.seed);
@@ -415,6 +415,7 @@ static void deliver_first(struct scheduler *s, struct sequence *first, const flo
 static void deliver_next(struct scheduler *s, struct sequence *q, const float *logits)
 {
     int drafts = q->drafts;
+    q->judges = drafts > 0;
     uint32_t at = q->request->prompt + q->made;
     q->fresh_row = q->first_row;
     q->fresh_at = q->done - 1;
@@ -458,17 +459,19 @@ bool scheduler_step(struct scheduler *s)
     assert(!s->in_step);
     queue_expire(s);
     queue_admit(s);
-    s->drafting = draft_is_worth_it(s);
+    draft_begin(s);
     budget_share(s);
     int count = compose(s);
     if (!count)
         return false;
+    int64_t start = s->options.now_us(s->options.now_arg);
     model_forward(s->model, s->kv, s->rows, count, s->logits);
     draft_read(s);
     s->in_step = true;
     take_results(s);
     draft_guess(s);
     s->in_step = false;
+    draft_note(s, s->options.now_us(s->options.now_arg) - start);
     reap(s);
     return true;
 }

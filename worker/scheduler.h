@@ -27,15 +27,14 @@ struct scheduler;
 enum {
     SCHED_OVERTAKEN_MAX = 16,
     SCHED_CHOICES_MAX = 128,
-    SCHED_DRAFTS_MAX = 2,          /* guesses of a sequence in one step */
-    SCHED_SPECULATE_SEQUENCES = 4, /* that run at once, at most, where AUTO guesses */
+    SCHED_DRAFTS_MAX = 4,
 };
 
 /* Whether a model that has a layer for multi-token prediction guesses ahead with it. What is made
  * is the same either way (see scheduler_draft.c). */
 enum sched_speculation {
     SPECULATE_OFF,
-    SPECULATE_AUTO, /* while few sequences run, if the model has such a layer */
+    SPECULATE_AUTO, /* where it pays (worker/speculate.h), if the model has such a layer */
     SPECULATE_ON,   /* always; scheduler_new refuses a model without */
 };
 
@@ -89,7 +88,8 @@ struct sched_options {
     int64_t kv_bytes;
     int queue_max; /* waiting requests */
     enum sched_speculation speculate;
-    int64_t (*now_ms)(void *); /* for deadlines; NULL: clock_mono_ms */
+    int drafts; /* guesses of a sequence in one step, at most SCHED_DRAFTS_MAX; 0 is 1 */
+    int64_t (*now_us)(void *); /* for deadlines and AUTO; NULL: clock_mono_us */
     void *now_arg;
 };
 

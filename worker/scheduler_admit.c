@@ -61,9 +61,9 @@ void queue_remove(struct scheduler *s, struct request *r)
 
 void queue_expire(struct scheduler *s)
 {
-    int64_t now = s->options.now_ms(s->options.now_arg);
+    int64_t now = s->options.now_us(s->options.now_arg);
     for (struct request *r = s->queue_head; r;) {
-        if (!r->deadline_ms || now < r->deadline_ms) {
+        if (!r->deadline_us || now < r->deadline_us) {
             r = r->behind;
             continue;
         }
@@ -111,6 +111,7 @@ static void begin(struct scheduler *s, struct request *r)
     queue_remove(s, r);
     r->tenant->in_flight += (int64_t)r->prompt + (int64_t)r->max_tokens * r->choices;
     r->running = r->choices;
+    r->guesses = draft_chosen(s, r);
     for (uint32_t i = 0; i < r->choices; i++) {
         r->sequences[i].state = i ? SEQUENCE_FORK : SEQUENCE_PREFILL;
         s->running[s->running_count++] = &r->sequences[i];

@@ -22,7 +22,10 @@ enum status draft_init(struct scheduler *s, struct error *err)
                                "speculation is on, and the model has no layer that guesses");
     size_t hidden = model_hidden_size(s->model), rows = (size_t)s->options.step_tokens;
     size_t sequences = (size_t)s->options.sequences_max;
-    s->depth = SCHED_DRAFTS_MAX;
+    if (s->options.drafts < 0 || s->options.drafts > SCHED_DRAFTS_MAX)
+        return error_set(err, INVALID, "%d guesses in a step: at most %d", s->options.drafts,
+                         SCHED_DRAFTS_MAX);
+    s->depth = s->options.drafts ? s->options.drafts : 1;
     s->draft_rows = calloc(rows, sizeof *s->draft_rows);
     s->drafters = calloc(sequences, sizeof(struct sequence *));
     s->hidden = calloc(rows * hidden, sizeof *s->hidden);
@@ -40,15 +43,41 @@ void draft_done(struct scheduler *s)
     free(s->draft_hidden);
 }
 
-/* Every further row costs; where many sequences decode, a step is bound by arithmetic, and rows
- * that are thrown away are lost. */
-bool draft_is_worth_it(const struct scheduler *s)
+bool draft_chosen(struct scheduler *s, const struct request *r)
 {
     if (!s->depth)
         return false;
-    if (s->options.speculate == SPECULATE_ON)
-        return true;
-    return s->running_count <= SCHED_SPECULATE_SEQUENCES;
+    return s->options.speculate == SPECULATE_ON ||
+           speculate_choose(&s->pace, s->running_count + (int)r->choices);
+}
+
+/* With AUTO, nothing is guessed while many run, also not for requests that began when few did. */
+void draft_begin(struct scheduler *s)
+{
+    bool few = s->options.speculate == SPECULATE_ON || s->running_count <= SPECULATE_SEQUENCES_MAX;
+    s->drafting = false;
+    for (int i = 0; i < s->running_count && few; i++)
+        s->drafting |= s->running[i]->request->guesses;
+}
+
+void draft_note(struct scheduler *s, int64_t us)
+{
+    int sequences = 0, judging = 0, made = 0;
+    if (s->options.speculate != SPECULATE_AUTO || !s->depth)
+        return;
+    for (int i = 0; i < s->running_count; i++) {
+        const struct sequence *q = s->running[i];
+        if (!q->rows)
+            continue;
+        if (q->done < q->request->prompt || q->fresh == 0 || q->made == (uint32_t)q->fresh)
+            return; /* it read a prompt, or was ended by somebody */
+        sequences++;
+        judging += q->judges;
+        made += q->fresh;
+    }
+    bool guessed = s->drafting && judging == sequences;
+    if (sequences && (guessed || (!s->drafting && !judging)))
+        speculate_note(&s->pace, guessed, sequences, (double)us / made);
 }
 
 static float *hidden_of(const struct scheduler *s, float *base, int row)
@@ -75,7 +104,7 @@ void draft_read(struct scheduler *s)
     int count = 0;
     for (int i = 0; i < s->running_count && s->drafting; i++) {
         const struct sequence *q = s->running[i];
-        if (q->state != SEQUENCE_PREFILL)
+        if (q->state != SEQUENCE_PREFILL || !q->request->guesses)
             continue;
         for (int j = 0; j < q->rows && q->done + (uint32_t)j + 1 < q->request->prompt; j++)
             s->draft_rows[count++] = row_of(s, q, q->first_row + j, q->done + (uint32_t)j);
@@ -86,7 +115,7 @@ void draft_read(struct scheduler *s)
 
 static bool wants_drafts(const struct sequence *q)
 {
-    return q->state == SEQUENCE_DECODE && q->fresh > 0 &&
+    return q->request->guesses && q->state == SEQUENCE_DECODE && q->fresh > 0 &&
            q->made + (uint32_t)q->drafts + 1 < q->request->max_tokens;
 }
 

@@ -8,6 +8,7 @@
 #include "worker/model/model.h"
 #include "worker/prefix.h"
 #include "worker/scheduler.h"
+#include "worker/speculate.h"
 
 enum sequence_state {
     SEQUENCE_WAITING, /* in the queue: has no blocks */
@@ -32,6 +33,7 @@ struct sequence {
     uint32_t keyed;
     /* of this step's batch */
     int rows, first_row;
+    bool judges; /* it has guesses in it */
     /* Guesses: tokens behind those that were made, to be judged by the next step. */
     int drafts;
     /* Rows of this step's batch, from fresh_row on, whose next token it made, the first of them at
@@ -54,12 +56,13 @@ struct request {
     uint64_t id, arrival;
     struct tenant *tenant;
     int priority;
-    int64_t deadline_ms; /* on the scheduler's clock; 0: none */
+    int64_t deadline_us; /* on the scheduler's clock; 0: none */
     bool paused;
     struct sampling sampling; /* the bias is its own */
     uint32_t prompt, max_tokens, choices;
     uint32_t cached; /* prompt tokens found in the cache */
     bool salted;     /* its blocks may be shared */
+    bool guesses;    /* ahead, from its prompt on */
     uint32_t overtaken;
     bool tried; /* did not fit, in this turn */
     uint32_t running;
@@ -89,6 +92,7 @@ struct scheduler {
     /* Of speculation; none of it is there when `depth` is 0. */
     int depth;     /* guesses in a row, at most */
     bool drafting; /* in this step */
+    struct speculate pace;
     uint64_t drafted, accepted;
     struct batch_row *draft_rows; /* [step_tokens] */
     struct sequence **drafters;   /* [sequences_max], scratch */
@@ -131,7 +135,12 @@ void budget_share(struct scheduler *s);
 
 enum status draft_init(struct scheduler *s, struct error *err);
 void draft_done(struct scheduler *s);
-bool draft_is_worth_it(const struct scheduler *s);
+/* Whether a request that begins now is guessed for. */
+bool draft_chosen(struct scheduler *s, const struct request *r);
+/* Before the rows of a step are shared out. */
+void draft_begin(struct scheduler *s);
+/* The step took so long. */
+void draft_note(struct scheduler *s, int64_t us);
 /* Where the final hidden state of a row of the batch goes; NULL: nobody wants it. */
 float *draft_hidden_row(const struct scheduler *s, int row);
 /* The guessing layer reads what the step read of prompts; before their tokens are made. */

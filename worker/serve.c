@@ -111,6 +111,7 @@ static struct backend *make_backend(struct serve *s, struct error *err)
                             .weights = (enum model_weights)w->quantize,
                             .large_pages = w->large_pages,
                             .rounded = w->activations == 1,
+                            .speculate = w->speculate,
                             .step_tokens = (int)w->step_tokens,
                             .default_output_tokens = (int)w->default_output_tokens};
     return backend_cpu_new(&o, sink, err);

@@ -5,6 +5,7 @@
 #define FIELD(field) offsetof(struct worker_settings, field)
 
 static const char *const backend_names[] = {"cpu", "echo", NULL};
+static const char *const speculate_names[] = {"off", "auto", "on", NULL}; /* sched_speculation */
 enum { KIB = 1 << 10, MIB = 1 << 20, SECOND = 1000, MINUTE = 60 * SECOND };
 #define GIB (INT64_C(1) << 30)
 
@@ -51,6 +52,8 @@ const struct setting worker_settings_table[] = {
      "copy weights that are not quantised into memory of large pages: faster, but not shared"},
     {"worker", "activations", SETTING_ENUM, FIELD(activations), "exact", 0, 0, model_inputs_names,
      false, "what bf16 weights are multiplied with: exact, or rounded to bf16, which is faster"},
+    {"worker", "speculate", SETTING_ENUM, FIELD(speculate), "auto", 0, 0, speculate_names, false,
+     "guess tokens ahead with the model's own layer, if it has one: off, auto (where it pays), on"},
     {"worker", "step_tokens", SETTING_INT, FIELD(step_tokens), "256", 1, 65536, NULL, false,
      "tokens that one engine step computes, at least sequences_max"},
     {"worker", "default_output_tokens", SETTING_INT, FIELD(default_output_tokens), "1024", 1,

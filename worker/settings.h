@@ -16,6 +16,7 @@ struct worker_settings {
     int quantize;                                       /* enum model_weights */
     int activations;                                    /* 1: rounded to bf16 */
     bool large_pages, deterministic;
+    int speculate; /* enum sched_speculation */
     char *model_dir, *model_name;
     int64_t threads, sequences_max, kv_bytes, step_tokens, default_output_tokens;
     int64_t usage_slots, streams_max, links_max, link_output_bytes;

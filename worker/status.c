@@ -26,6 +26,9 @@ static const struct named names[] = {
     {SEQUENCES, "running", 0, true},
     {SEQUENCES, "waiting", 0, true},
     {"tollgate_worker_outstanding_tokens", "tokens still to compute", NULL, NULL, 0, true},
+    {"tollgate_worker_drafted_tokens_total", "tokens guessed ahead", NULL, NULL, 0, false},
+    {"tollgate_worker_accepted_tokens_total", "tokens guessed ahead that were right", NULL, NULL, 0,
+     false},
     {"tollgate_worker_step_age_seconds", "since the last engine step; 0: idle", NULL, NULL, 1000,
      true},
     {"tollgate_worker_links_count", "connected gateway loops", NULL, NULL, 0, true},
@@ -83,6 +86,8 @@ static void update(void *arg)
     show(p, e.backend.running);
     show(p, e.backend.waiting);
     show(p, e.backend.outstanding_tokens);
+    show(p, e.backend.drafted);
+    show(p, e.backend.accepted);
     show(p, (uint64_t)e.step_age_ms);
     show(p, (uint64_t)s.links);
     show(p, (uint64_t)s.streams);

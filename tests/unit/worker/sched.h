@@ -57,12 +57,13 @@ static inline void seen_end(void *arg, uint64_t id, uint32_t choice, enum sched_
 
 static inline int64_t seen_clock(void *arg)
 {
-    return ((struct seen *)arg)->now_ms;
+    return ((struct seen *)arg)->now_ms * 1000;
 }
 
 struct sched_sizes {
     int sequences, step_tokens, blocks;
     enum sched_speculation speculate;
+    int drafts;
 };
 
 /* Forgets what was seen before. */
@@ -79,7 +80,8 @@ static inline struct scheduler *sched_open(struct model *m, struct seen *seen,
                               .kv_bytes = (int64_t)kv_block_bytes(&shape) * sizes->blocks,
                               .queue_max = SEEN_IDS,
                               .speculate = sizes->speculate,
-                              .now_ms = seen_clock,
+                              .drafts = sizes->drafts,
+                              .now_us = seen_clock,
                               .now_arg = seen};
     struct sched_events e = {.token = seen_token, .ended = seen_end, .arg = seen};
     enum status st = scheduler_new(m, &o, &e, &s, &err);

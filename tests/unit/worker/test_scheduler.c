@@ -45,7 +45,8 @@ static void check_goldens(void)
 
 static void test_greedy(struct model *m)
 {
-    struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){16, 64, 400, SPECULATE_OFF});
+    struct scheduler *s =
+        sched_open(m, &seen, &(struct sched_sizes){16, 64, 400, SPECULATE_OFF, 0});
     for (uint64_t i = 0; i < GREEDY; i++) {
         struct sched_request r = request(i, &prompts[i], GREEDY_TOKENS);
         sched_submit(s, &r);
@@ -53,7 +54,7 @@ static void test_greedy(struct model *m)
     sched_finish(s);
     sched_close(s);
     check_goldens();
-    s = sched_open(m, &seen, &(struct sched_sizes){1, 7, 20, SPECULATE_OFF});
+    s = sched_open(m, &seen, &(struct sched_sizes){1, 7, 20, SPECULATE_OFF, 0});
     for (uint64_t i = 0; i < GREEDY; i++) {
         struct sched_request r = request(i, &prompts[i], GREEDY_TOKENS);
         sched_submit(s, &r);
@@ -85,7 +86,7 @@ static struct sched_request request_of(uint64_t i)
 /* What each choice makes alone, to its end. */
 static void run_alone(struct model *m, struct seen *alone)
 {
-    struct scheduler *s = sched_open(m, alone, &(struct sched_sizes){1, 128, 20, SPECULATE_OFF});
+    struct scheduler *s = sched_open(m, alone, &(struct sched_sizes){1, 128, 20, SPECULATE_OFF, 0});
     for (uint64_t i = 0; i < REQUESTS; i++) {
         struct sched_request r = request_of(i);
         uint32_t choices = r.choices;
@@ -176,7 +177,7 @@ static void test_random(struct model *m)
     static struct seen alone;
     run_alone(m, &alone);
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
-        struct sched_sizes sizes = {5 + (int)seed * 4, 24 + (int)seed, 40, SPECULATE_OFF};
+        struct sched_sizes sizes = {5 + (int)seed * 4, 24 + (int)seed, 40, SPECULATE_OFF, 0};
         struct scheduler *s = sched_open(m, &seen, &sizes);
         uint64_t state = seed, arrived = 0;
         bool over = false;
@@ -201,7 +202,8 @@ static void test_fair_steps(struct model *m)
     longest.count = 1500;
     for (int i = 0; i < longest.count; i++)
         longest.ids[i] = i % 1000;
-    struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){16, 32, 200, SPECULATE_OFF});
+    struct scheduler *s =
+        sched_open(m, &seen, &(struct sched_sizes){16, 32, 200, SPECULATE_OFF, 0});
     struct sched_request a = request(0, &prompts[0], 60), b = request(1, &longest, 5),
                          c = request(2, &prompts[1], 5);
     sched_submit(s, &a);
@@ -250,7 +252,7 @@ static void test_prefix(struct model *m)
 {
     static struct id_list p, longer;
     make_prompt(&p, 50);
-    struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){4, 32, 20, SPECULATE_OFF});
+    struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){4, 32, 20, SPECULATE_OFF, 0});
     CHECK_INT(run_one(s, 0, &p, "tenant 1"), 0);
     CHECK_INT(run_one(s, 1, &p, "tenant 1"), 48);
     CHECK_INT(run_one(s, 2, &p, "tenant 2"), 0);
@@ -283,7 +285,7 @@ static void test_prefix_at_once(struct model *m)
     make_prompt(&p, 100);
     q = p;
     q.ids[70] = 999; /* four full blocks in common */
-    struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){8, 64, 80, SPECULATE_OFF});
+    struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){8, 64, 80, SPECULATE_OFF, 0});
     for (uint64_t i = 0; i < 7; i++) {
         struct sched_request r = request(i, i == 2 || i == 6 ? &q : &p, 20);
         r.cache_salt = (const uint8_t *)(i == 4 ? "other" : "salts");
@@ -304,7 +306,7 @@ static void test_prefix_at_once(struct model *m)
 
 static void test_refusals(struct model *m)
 {
-    struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){2, 8, 10, SPECULATE_OFF});
+    struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){2, 8, 10, SPECULATE_OFF, 0});
     struct error err = {""};
     int32_t ids[4] = {1, 2, 3, 4}, wrong[1] = {1024};
     struct logit_bias bias = {1024, 1};
@@ -339,7 +341,7 @@ static void test_refusals(struct model *m)
 
 int main(void)
 {
-    struct model_options options = {.threads = 2};
+    struct model_options options = {.threads = 2, .deterministic = true};
     struct model *m = golden_model("models/demo", &options);
     read_goldens();
     test_greedy(m);

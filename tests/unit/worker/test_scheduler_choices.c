@@ -31,8 +31,10 @@ static void check_shared(struct model *m, uint32_t prompt_count)
 {
     enum { CHOICES = SEEN_CHOICES };
     int each = (int)(prompt_count + TOKENS + 15) / 16, shared = (int)prompt_count / 16;
-    struct sched_sizes sizes = {CHOICES, 32, each + (CHOICES - 1) * (each - shared), SPECULATE_OFF};
-    struct scheduler *s = sched_open(m, &alone, &(struct sched_sizes){1, 32, each, SPECULATE_OFF});
+    struct sched_sizes sizes = {CHOICES, 32, each + (CHOICES - 1) * (each - shared), SPECULATE_OFF,
+                                0};
+    struct scheduler *s =
+        sched_open(m, &alone, &(struct sched_sizes){1, 32, each, SPECULATE_OFF, 0});
     for (uint32_t c = 0; c < CHOICES; c++) {
         struct sched_request r = request(c, prompt_count, 1);
         r.sampling.seed = sampler_choice_seed(99, c);
@@ -63,7 +65,8 @@ static void check_shared(struct model *m, uint32_t prompt_count)
 static void test_cancel(struct model *m)
 {
     for (int steps = 0; steps < 12; steps++) {
-        struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){8, 16, 60, SPECULATE_OFF});
+        struct scheduler *s =
+            sched_open(m, &seen, &(struct sched_sizes){8, 16, 60, SPECULATE_OFF, 0});
         struct sched_request r = request(0, 70, 3), other = request(1, 70, 2);
         r.cache_salt = other.cache_salt = (const uint8_t *)"s";
         r.cache_salt_len = other.cache_salt_len = 1;
@@ -196,7 +199,7 @@ static void test_logprobs(struct model *m)
 
 int main(void)
 {
-    struct model_options options = {.threads = 1};
+    struct model_options options = {.threads = 1, .deterministic = true};
     struct model *m = golden_model("models/demo", &options);
     for (int i = 0; i < 100; i++)
         prompt[i] = i * 13 % 1000;

@@ -30,7 +30,7 @@ static int place_of(uint64_t id)
 /* A hundred requests of one tenant do not hold up another's: it has the next free place. */
 static void test_crowd(struct model *m)
 {
-    struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){4, 32, 100, SPECULATE_OFF});
+    struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){4, 32, 100, SPECULATE_OFF, 0});
     for (uint64_t i = 0; i < 100; i++) {
         struct sched_request r = request(i, "crowd", 3 + (uint32_t)i % 5);
         sched_submit(s, &r);
@@ -51,7 +51,8 @@ static void test_crowd(struct model *m)
 /* Of two tenants with enough to do, both have about as many tokens in flight. */
 static void test_weighted(struct model *m)
 {
-    struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){12, 64, 200, SPECULATE_OFF});
+    struct scheduler *s =
+        sched_open(m, &seen, &(struct sched_sizes){12, 64, 200, SPECULATE_OFF, 0});
     for (uint64_t i = 0; i < 100; i++) {
         struct sched_request r = i % 2 ? request(i, "long", 76) : request(i, "short", 6);
         sched_submit(s, &r);
@@ -130,7 +131,7 @@ static void test_order(struct model *m)
         static struct known k[SEEN_IDS];
         memset(k, 0, sizeof k);
         struct scheduler *s =
-            sched_open(m, &seen, &(struct sched_sizes){PLACES, 64, 300, SPECULATE_OFF});
+            sched_open(m, &seen, &(struct sched_sizes){PLACES, 64, 300, SPECULATE_OFF, 0});
         uint64_t state = seed;
         int arrived = 0;
         while (seen.ends < SEEN_IDS) {
@@ -163,7 +164,7 @@ static void test_order(struct model *m)
  * higher priority passes it even then. */
 static void test_overtaking(struct model *m)
 {
-    struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){8, 64, 20, SPECULATE_OFF});
+    struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){8, 64, 20, SPECULATE_OFF, 0});
     uint64_t next = 1;
     for (; next <= 8; next++) {
         struct sched_request r = request(next, "small", 40);
@@ -200,7 +201,7 @@ static void test_overtaking(struct model *m)
 
 static void test_deadlines(struct model *m)
 {
-    struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){1, 8, 20, SPECULATE_OFF});
+    struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){1, 8, 20, SPECULATE_OFF, 0});
     seen.now_ms = 1000;
     for (uint64_t i = 0; i < 5; i++) {
         struct sched_request r = request(i, "t", 20);
@@ -227,7 +228,8 @@ static void test_deadlines(struct model *m)
 static void test_prompt_shares(struct model *m)
 {
     static int32_t ids[400];
-    struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){16, 32, 400, SPECULATE_OFF});
+    struct scheduler *s =
+        sched_open(m, &seen, &(struct sched_sizes){16, 32, 400, SPECULATE_OFF, 0});
     struct sched_request r = request(0, "crowd", 2);
     r.prompt = ids;
     r.prompt_count = 400;
@@ -247,7 +249,7 @@ static void test_prompt_shares(struct model *m)
 
 int main(void)
 {
-    struct model_options options = {.threads = 1};
+    struct model_options options = {.threads = 1, .deterministic = true};
     struct model *m = golden_model("models/demo", &options);
     test_crowd(m);
     test_weighted(m);

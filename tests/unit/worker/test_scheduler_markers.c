@@ -100,7 +100,7 @@ static void next_turn(struct talk *t)
 
 static void talk_alone(struct model *m)
 {
-    struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){1, 256, 20, SPECULATE_OFF});
+    struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){1, 256, 20, SPECULATE_OFF, 0});
     make_talks(alone);
     for (int i = 0; i < TALKS; i++)
         while (alone[i].turn < TURNS) {
@@ -153,7 +153,8 @@ static void check_answers(void)
 
 static void talk_together(struct model *m)
 {
-    struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){24, 96, 150, SPECULATE_OFF});
+    struct scheduler *s =
+        sched_open(m, &seen, &(struct sched_sizes){24, 96, 150, SPECULATE_OFF, 0});
     uint64_t state = 7, cached = 0, cancelled = 0;
     make_talks(talks);
     ids = 0;
@@ -170,7 +171,7 @@ static void talk_together(struct model *m)
 
 int main(void)
 {
-    struct model_options options = {.threads = 1};
+    struct model_options options = {.threads = 1, .deterministic = true};
     struct error err = {""};
     struct model *m = golden_model("models/demo", &options);
     CHECK_FATAL(tokenizer_load("models/demo", &tokenizer, &err) == OK);
