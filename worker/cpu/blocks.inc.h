@@ -4,12 +4,13 @@
  * rounds: in ascending order, as floats, the same for any tile.
  *
  * Sixteen rows of weights make a panel, so that a vector lane is one output and nothing is added
- * across lanes. A panel is its weights [block][group][16 rows][4 columns] and then its scales
- * [block][16 rows] as bfloat16. A stored weight has no sign: 8 bits hold it + 128, in 8 groups of
- * 4 columns; 4 bits hold it + 8, in 4 groups, whose low halves are the columns 4 g .. 4 g + 3 and
- * whose high halves are those + 16. As 4 products are added by one instruction that wants one
- * factor without a sign, what was added is taken back at the block's start: the sum of the
- * inputs' block x 128 or x 8.
+ * across lanes. A panel is read from front to back: the weights of two blocks, each
+ * [group][16 rows][4 columns], then their scales [2][16 rows] as bfloat16, then the next two; an
+ * odd last block leaves room for its neighbour. A stored weight has no sign: 8 bits hold it + 128,
+ * in 8 groups of 4 columns; 4 bits hold it + 8, in 4 groups, whose low halves are the columns 4 g
+ * .. 4 g + 3 and whose high halves are those + 16. As 4 products are added by one instruction that
+ * wants one factor without a sign, what was added is taken back at the block's start: the sum of
+ * the inputs' block x 128 or x 8.
  */
 #include "worker/cpu/kernels.h"
 #include "worker/cpu/vec.h"
@@ -78,6 +79,18 @@ INLINE i32x16 dot4(i32x16 sum, u32x16 w, int32_t x)
 }
 #endif
 
+/* Bytes from a panel's start to a block's weights, and to its scales. */
+INLINE size_t block_place(int block, size_t weight_bytes)
+{
+    return (size_t)(block / 2) * (2 * weight_bytes + 64) + (size_t)(block % 2) * weight_bytes;
+}
+
+INLINE size_t scale_place(int block, size_t weight_bytes)
+{
+    return (size_t)(block / 2) * (2 * weight_bytes + 64) + 2 * weight_bytes +
+           (size_t)(block % 2) * 32;
+}
+
 INLINE int32_t load_int(const uint8_t *p)
 {
     int32_t v;
@@ -104,7 +117,7 @@ INLINE void add_block(const struct block_tile *t, int block, i32x16 *sum, const 
                       const enum weight_type type)
 {
     const int groups = type == WEIGHT_INT8 ? 8 : 4;
-    const size_t at = (size_t)block * (size_t)groups * 64;
+    const size_t at = block_place(block, (size_t)groups * 64);
 #pragma GCC unroll 8
     for (int g = 0; g < groups; g++) {
         u32x16 w[2];
@@ -162,7 +175,7 @@ INLINE void run_block_tile(const struct block_tile *t, const int R, const int P,
         add_block(t, b, sum, R, P, type);
 #pragma GCC unroll 2
         for (int p = 0; p < P; p++) {
-            f32x16 scale = vec_from_bf16(t->w[p] + (size_t)t->blocks * weight_bytes + b * 32);
+            f32x16 scale = vec_from_bf16(t->w[p] + scale_place(b, weight_bytes));
 #pragma GCC unroll 6
             for (int r = 0; r < R; r++) {
                 f32x16 both = scale * load_float(t->x[r] + scales + b * 4);

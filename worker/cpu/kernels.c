@@ -75,8 +75,8 @@ size_t kernels_input_bytes(enum input_type type, int cols)
 
 size_t kernels_panel_bytes(enum weight_type type, int cols)
 {
-    size_t bytes = (size_t)cols / QUANT_BLOCK * (type == WEIGHT_INT8 ? 512 + 32 : 256 + 32);
-    return (bytes + 63) / 64 * 64;
+    size_t pairs = ((size_t)cols / QUANT_BLOCK + 1) / 2;
+    return pairs * 2 * (type == WEIGHT_INT8 ? 512 + 32 : 256 + 32);
 }
 
 const uint8_t *matrix_panel(const struct matrix *w, int panel)

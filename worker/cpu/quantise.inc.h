@@ -116,19 +116,18 @@ static void quantise(const struct matrix *m, int index, enum weight_type type, u
     const struct panel *panel = &m->panel[index];
     int blocks = m->cols / QUANT_BLOCK;
     size_t block_bytes = type == WEIGHT_INT8 ? 512 : 256;
-    uint8_t *scales = packed + (size_t)blocks * block_bytes;
     assert(type == WEIGHT_INT8 || type == WEIGHT_INT4);
     memset(packed, 0, m->panel_bytes);
     for (int row = 0; row < panel->rows; row++)
         for (int b = 0; b < blocks; b++) {
             struct block q, x = {{load_stored(m, panel, row, b * QUANT_BLOCK),
                                   load_stored(m, panel, row, b * QUANT_BLOCK + 16)}};
-            uint8_t *to = packed + (size_t)b * block_bytes + row * 4;
+            uint8_t *to = packed + block_place(b, block_bytes) + row * 4;
             uint16_t scale = type == WEIGHT_INT8 ? round_to_8(&x, &q) : round_to_4(&x, &q);
             if (type == WEIGHT_INT8)
                 store_block(to, &q, WEIGHT_INT8);
             else
                 store_block(to, &q, WEIGHT_INT4);
-            memcpy(scales + (size_t)(b * 16 + row) * 2, &scale, 2);
+            memcpy(packed + scale_place(b, block_bytes) + row * 2, &scale, 2);
         }
 }

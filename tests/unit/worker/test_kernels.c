@@ -155,13 +155,15 @@ static double quantised_at(const struct matrix *m, int row, int col)
     const uint8_t *panel = m->packed + (size_t)(row / 16) * m->panel_bytes;
     int block = col / 32, k = col % 32, lane = row % 16;
     bool wide = m->type == WEIGHT_INT8;
-    const uint8_t *scale = panel + m->cols / 32 * (wide ? 512 : 256) + (block * 16 + lane) * 2;
+    panel += block / 2 * (wide ? 1088 : 576); /* two blocks, then their scales */
+    const uint8_t *scale = panel + (wide ? 1024 : 512) + (block % 2 * 16 + lane) * 2;
+    panel += block % 2 * (wide ? 512 : 256);
     uint32_t bits = (uint32_t)(scale[0] | scale[1] << 8) << 16;
     float s;
     memcpy(&s, &bits, 4);
     if (wide)
-        return (double)s * (panel[block * 512 + k / 4 * 64 + lane * 4 + k % 4] - 128);
-    int both = panel[block * 256 + k % 16 / 4 * 64 + lane * 4 + k % 4];
+        return (double)s * (panel[k / 4 * 64 + lane * 4 + k % 4] - 128);
+    int both = panel[k % 16 / 4 * 64 + lane * 4 + k % 4];
     return (double)s * ((k < 16 ? both & 15 : both >> 4) - 8);
 }
 
