@@ -112,7 +112,7 @@ struct nfa {
     const struct tree *tree;
     struct nfa_state *states;
     uint32_t count;
-    bool full;
+    bool full, no_memory;
 };
 
 static uint32_t state(struct nfa *n, struct nfa_state s)
@@ -152,7 +152,7 @@ static uint32_t build_sequence(struct nfa *n, uint32_t child, uint32_t then)
         count++;
     uint32_t *children = malloc((count + 1) * sizeof *children);
     if (!children) {
-        n->full = true;
+        n->full = n->no_memory = true;
         return 0;
     }
     count = 0;
@@ -398,7 +398,7 @@ enum status nfa_determine(const struct tree *t, uint32_t root, struct automaton 
         s->dfa = &d;
         uint32_t start = build_whole(&n, root, &s->match);
         if (n.full)
-            st = LIMITED;
+            st = n.no_memory ? NOMEM : LIMITED;
         else
             run(s, start);
     }
