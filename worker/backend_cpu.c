@@ -341,7 +341,10 @@ static void schedule(struct cpu *c, const struct job *job, const struct token_li
     enum status st = scheduler_submit(c->scheduler, &r, &err);
     if (st != OK) {
         job_free(j);
-        refuse_status(c, job->id, st, &err);
+        if (st == INVALID) /* it fits into the context, but not, with all choices, into the cache */
+            refuse(c, job->id, JOB_CONTEXT_LENGTH, err.text, job->choices > 1 ? "n" : "messages");
+        else
+            refuse_status(c, job->id, st, &err);
         return;
     }
     struct cpu_job **head = &c->heads[job->id % JOB_HEADS];

@@ -190,6 +190,38 @@ static void test_cancel(struct wire_client *c)
     CHECK_INT(pong.outstanding_tokens, 0);
 }
 
+/* What has not begun by its deadline is refused as if there were no room: nothing was done. */
+static void test_deadline(struct wire_client *c)
+{
+    enum { BUSY = 16 };
+    struct wire_frame f;
+    int open = BUSY + 1;
+    for (uint32_t i = 1; i <= BUSY; i++) {
+        struct wire_client_request q = ask(i, "Count from 1 to 100.", 500);
+        q.credit = 1; /* they stay until they are cancelled */
+        wire_client_request(c, &q);
+    }
+    Wire__Request with = WIRE__REQUEST__INIT;
+    with.deadline_ms = 1;
+    struct wire_client_request late = ask(BUSY + 1, "Hello!", 5);
+    late.with = &with;
+    wire_client_request(c, &late);
+    struct heard h = {.reason = -1, .error = -1};
+    while (open > 0) {
+        CHECK_FATAL(wire_client_next(c, &f, 60000) == OK);
+        if (f.stream == BUSY + 1) {
+            heard_frame(&h, &f);
+            CHECK_INT(f.type, WIRE__FRAME_TYPE__ERROR);
+            for (uint32_t i = 1; i <= BUSY; i++)
+                wire_client_send(c, WIRE__FRAME_TYPE__CANCEL, i, NULL);
+        }
+        open -=
+            f.stream && (f.type == WIRE__FRAME_TYPE__FINISH || f.type == WIRE__FRAME_TYPE__ERROR);
+    }
+    CHECK_INT(h.error, WIRE__ERROR_CODE__ERROR_OVERLOADED);
+    CHECK(strstr(h.message, "deadline"));
+}
+
 static void test_bad_folder(void)
 {
     struct error err = {""};
@@ -213,6 +245,7 @@ int main(void)
     test_choices(&c);
     test_many(&c);
     test_cancel(&c);
+    test_deadline(&c);
     wire_client_close(&c);
     rig_stop(&r);
     rig_done(&r);

@@ -1,4 +1,3 @@
-/* runs: thread */
 /* What the demo model is held to: tool calls, JSON, schemas, completions; through the server. */
 #include "base/json.h"
 #include "tests/unit/worker/rig.h"

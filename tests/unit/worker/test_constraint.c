@@ -1,3 +1,4 @@
+/* runs: thread */
 /*
  * Whatever tokens are drawn under the masks, the answer is what its request asked for: walks
  * through the masks of every form of calls, on a tokenizer of bytes, read by the same code that
