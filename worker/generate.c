@@ -69,6 +69,7 @@ enum status generate_run(const struct cpu_options *cpu, const struct generate_op
         ;
     if (g.done && g.status == OK)
         fputc('\n', out);
+    fflush(out); /* the counts come behind the answer */
     struct backend_load load;
     b->ops->load(b, &load);
     if (load.drafted > 0)
