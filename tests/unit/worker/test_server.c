@@ -268,6 +268,7 @@ static void test_drain(bool threaded)
     q = (struct wire_client_request){.id = new_id(), .stream = 1, .max_tokens = 500, .credit = 10};
     wire_client_request(&c, &q);
     hear_until_pong(&c, &h, NULL);
+    heard_done(&h);
     rig_drain(&r);
     hear_stream(&c, 1, &h);
     CHECK_INT(h.error, WIRE__ERROR_CODE__ERROR_INTERNAL);
