@@ -212,6 +212,14 @@ BLOCK_TILES(2, INT4)
             block_tile_4_##P##_##TYPE, block_tile_5_##P##_##TYPE, block_tile_6_##P##_##TYPE        \
     }
 
+/* The first rows of input fetch the panels that follow; the others have them in the cache. */
+static const uint8_t *block_ahead(const struct product *p, int row, int panel, int next)
+{
+    if (row == 0 && next < p->end)
+        return matrix_panel(p->w, next);
+    return row == 0 && p->next ? p->next : matrix_panel(p->w, panel);
+}
+
 static void run_panels(const struct product *p, int begin, int end, struct block_tile *t)
 {
     static const block_function functions[2][2][6] = {{BLOCK_ROW(1, INT8), BLOCK_ROW(2, INT8)},
@@ -225,7 +233,7 @@ static void run_panels(const struct product *p, int begin, int end, struct block
         }
         for (int j = begin, panels; j < end; j += panels) {
             panels = end - j < BLOCK_PANELS || p->count == 1 ? 1 : BLOCK_PANELS;
-            t->ahead = w->packed + (size_t)(j + (i ? 0 : panels)) * w->panel_bytes;
+            t->ahead = block_ahead(p, i, j, j + panels);
             for (int k = 0; k < panels; k++) {
                 t->w[k] = w->packed + (size_t)(j + k) * w->panel_bytes;
                 t->outputs[k] = w->panel[j + k].rows;

@@ -208,11 +208,11 @@ struct panel_group {
 
 /* The quad's place in the group, in the next one: all of it, or a tile's quarter. */
 static const uint8_t *ahead_of(const struct product *p, const struct panel_group *g,
-                               const struct tile *t, int tile_index, bool many)
+                               const struct tile *t, int tile_index, bool last)
 {
     size_t quad = 4 * p->w->row_bytes;
-    if (!many)
-        return t->w[0] + quad;
+    if (p->count <= ROWS_MOST)
+        return !last ? t->w[0] + quad : p->next ? p->next : t->w[0];
     if (!g->next || tile_index > 3)
         return t->w[0];
     return g->next + (size_t)(t->w[0] - p->w->panel[g->begin].data) + (size_t)tile_index * quad / 4;
@@ -233,7 +233,8 @@ static void run_rows(const struct product *p, const tile_function *tiles,
         for (int j = g->begin; j < g->end; j++)
             for (int first = 0; first < w->panel[j].rows; first += 4) {
                 set_weights(w, &w->panel[j], first, t);
-                t->ahead = ahead_of(p, g, t, i / ROWS_MOST, many);
+                bool last = j == p->end - 1 && first + 4 >= w->panel[j].rows;
+                t->ahead = ahead_of(p, g, t, i / ROWS_MOST, last);
                 t->out = p->out + (size_t)i * p->out_stride + (size_t)(j - p->begin) * 16 +
                          (size_t)first;
                 run(t);
