@@ -63,23 +63,23 @@ INLINE int tokens_of(const struct attend *a, int query)
 
 /* Over the keys [from, to). */
 INLINE void add_keys(const uint8_t *const *keys, const float *const *query, int from, int to,
-                     f32x16 *sum, const int Q, const int B, const enum kv_type type)
+                     struct lanes *sum, const int Q, const int B, const enum kv_type type)
 {
 #pragma GCC unroll 16
     for (int i = 0; i < Q * B; i++)
-        sum[i] = vec_set(0.0f);
+        sum[i] = lanes_zero();
     for (int d = from; d < to; d += 2) {
-        f32x16 even[SCORE_BLOCKS], odd[SCORE_BLOCKS];
+        struct lanes even[SCORE_BLOCKS], odd[SCORE_BLOCKS];
 #pragma GCC unroll 2
         for (int b = 0; b < B; b++)
             load_columns(type, keys[b], d, &even[b], &odd[b]);
 #pragma GCC unroll 8
         for (int q = 0; q < Q; q++) {
-            f32x16 x = vec_set(query[q][d]), y = vec_set(query[q][d + 1]);
+            f32xn x = part_set(query[q][d]), y = part_set(query[q][d + 1]);
 #pragma GCC unroll 2
             for (int b = 0; b < B; b++) {
-                sum[q * B + b] = sum[q * B + b] + even[b] * x;
-                sum[q * B + b] = sum[q * B + b] + odd[b] * y;
+                lanes_add_scaled(&sum[q * B + b], &even[b], x);
+                lanes_add_scaled(&sum[q * B + b], &odd[b], y);
             }
         }
     }
@@ -90,7 +90,7 @@ INLINE void score(const struct attend *a, int first, int block, const int Q, con
 {
     const uint8_t *image[SCORE_BLOCKS], *keys[SCORE_BLOCKS];
     const float *query[SCORE_QUERIES];
-    f32x16 sum[SCORE_QUERIES * SCORE_BLOCKS], total[SCORE_QUERIES * SCORE_BLOCKS];
+    struct lanes sum[SCORE_QUERIES * SCORE_BLOCKS], total[SCORE_QUERIES * SCORE_BLOCKS];
     for (int b = 0; b < B; b++) {
         image[b] = image_of(a, block + b);
         keys[b] = image[b] + a->keys;
@@ -102,18 +102,20 @@ INLINE void score(const struct attend *a, int first, int block, const int Q, con
     } else {
 #pragma GCC unroll 16
         for (int i = 0; i < Q * B; i++)
-            total[i] = vec_set(0.0f);
+            total[i] = lanes_zero();
         for (int from = 0; from < a->key_count; from += a->group) {
             add_keys(keys, query, from, from + a->group, sum, Q, B, type);
             size_t at = a->key_scales + (size_t)(from / a->group) * 64;
 #pragma GCC unroll 16
-            for (int i = 0; i < Q * B; i++)
-                total[i] = total[i] + sum[i] * vec_load((const float *)(image[i % B] + at));
+            for (int i = 0; i < Q * B; i++) {
+                struct lanes scale = lanes_load((const float *)(image[i % B] + at));
+                lanes_add_product(&total[i], &sum[i], &scale);
+            }
         }
     }
 #pragma GCC unroll 16
     for (int i = 0; i < Q * B; i++)
-        vec_store(scores_of(a, first + i / B) + (block + i % B) * 16, total[i]);
+        lanes_store(scores_of(a, first + i / B) + (block + i % B) * 16, total[i]);
 }
 
 #if defined(__AVX512BF16__)
@@ -161,30 +163,50 @@ static void round_queries(const struct attend *a)
 }
 #endif
 
+/* The same order of additions as vec_sum's. */
+static float sum_of(const struct lanes *v)
+{
+    f32x4 x[4];
+    memcpy(x, v, sizeof x);
+    f32x4 q = (x[0] + x[2]) + (x[1] + x[3]);
+    return (q[0] + q[2]) + (q[1] + q[3]);
+}
+
+static float largest_of(f32xn v)
+{
+    float most = v[0];
+    for (int i = 1; i < PART; i++)
+        most = v[i] > most ? v[i] : most;
+    return most;
+}
+
 /* Exponentials of the scores in place, zero behind the last, up to `most` rounded up. */
 static void softmax(const struct attend *a, int query, int most, struct attend_state *out)
 {
     float *scores = scores_of(a, query);
     int tokens = tokens_of(a, query), used = (tokens + 15) / 16 * 16;
     for (int t = used; t < most; t += 16)
-        vec_store(scores + t, vec_set(0.0f));
+        lanes_store(scores + t, lanes_zero());
     *out = (struct attend_state){0};
     if (!tokens)
         return;
     for (int t = tokens; t < used; t++)
         scores[t] = scores[0];
-    f32x16 largest = vec_load(scores);
-    for (int t = 16; t < used; t += 16)
-        largest = vec_max(largest, vec_load(scores + t));
-    out->largest = vec_largest(largest);
-    for (int t = 0; t < used; t += 16)
-        vec_store(scores + t, vec_exp(vec_load(scores + t) - out->largest));
+    f32xn largest = part_load(scores);
+    for (int t = PART; t < used; t += PART)
+        largest = part_max(largest, part_load(scores + t));
+    out->largest = largest_of(largest);
+    for (int t = 0; t < used; t += PART)
+        part_store(scores + t, part_exp(part_load(scores + t) - out->largest));
     for (int t = tokens; t < used; t++)
         scores[t] = 0.0f;
-    f32x16 sum = vec_set(0.0f);
-    for (int t = 0; t < used; t += 16)
-        sum = sum + vec_load(scores + t);
-    out->total = vec_sum(sum);
+    struct lanes sum = lanes_zero();
+    for (int t = 0; t < used; t += 16) {
+        struct lanes v = lanes_load(scores + t);
+        for (int j = 0; j < PARTS; j++)
+            sum.p[j] = sum.p[j] + v.p[j];
+    }
+    out->total = sum_of(&sum);
 }
 
 /* The weights of all queries by the scales of the values' group. Scales behind the last position
@@ -192,10 +214,12 @@ static void softmax(const struct attend *a, int query, int most, struct attend_s
 static void scale_weights(const struct attend *a, int group, int tokens)
 {
     for (int b = 0; b * 16 < tokens; b++) {
-        f32x16 scale =
-            vec_load((const float *)(value_image_of(a, b) + a->value_scales + (size_t)group * 64));
+        const uint8_t *image = value_image_of(a, b);
+        struct lanes scale =
+            lanes_load((const float *)(image + a->value_scales + (size_t)group * 64));
         for (int q = 0; q < a->count; q++)
-            vec_store(scaled_of(a, q) + b * 16, vec_load(scores_of(a, q) + b * 16) * scale);
+            lanes_store(scaled_of(a, q) + b * 16,
+                        lanes_multiply(lanes_load(scores_of(a, q) + b * 16), &scale));
     }
     for (int q = 0; q < a->count; q++)
         for (int t = tokens; t % 16; t++)
@@ -206,69 +230,70 @@ INLINE void weigh_rows(const struct attend *a, int first, int at, int tokens, co
                        const int V, const enum kv_type type)
 {
     const float *weights = scaled_of(a, first);
-    f32x16 sum[ROW_QUERIES * ROW_VECTORS];
+    struct lanes sum[ROW_QUERIES * ROW_VECTORS];
 #pragma GCC unroll 16
     for (int i = 0; i < Q * V; i++)
-        sum[i] = vec_set(0.0f);
+        sum[i] = lanes_zero();
     for (int block = 0; block * 16 < tokens; block++) {
         const uint8_t *values = value_image_of(a, block) + a->values;
         int n = tokens - block * 16 < 16 ? tokens - block * 16 : 16;
         for (int t = 0; t < n; t++, values += a->value_stride) {
-            f32x16 v[ROW_VECTORS];
+            struct lanes v[ROW_VECTORS];
 #pragma GCC unroll 2
             for (int i = 0; i < V; i++)
                 v[i] = load_row(type, values, at + i * 16);
 #pragma GCC unroll 8
             for (int q = 0; q < Q; q++) {
-                f32x16 w = vec_set(weights[(size_t)q * ATTEND_SEGMENT + (size_t)(block * 16 + t)]);
+                f32xn w = part_set(weights[(size_t)q * ATTEND_SEGMENT + (size_t)(block * 16 + t)]);
 #pragma GCC unroll 2
                 for (int i = 0; i < V; i++)
-                    sum[q * V + i] = sum[q * V + i] + v[i] * w;
+                    lanes_add_scaled(&sum[q * V + i], &v[i], w);
             }
         }
     }
 #pragma GCC unroll 16
     for (int i = 0; i < Q * V; i++)
-        vec_store(sums_of(a, first + i / V) + at + i % V * 16, sum[i]);
+        lanes_store(sums_of(a, first + i / V) + at + i % V * 16, sum[i]);
 }
 
 /* One block's columns `at` and at + 1. What lies behind the last position may be anything. */
-INLINE void add_columns_of(const struct attend *a, int first, int at, int block, f32x16 *sum,
-                           const int Q, const enum kv_type type, const u32x16 *mask)
+INLINE void add_columns_of(const struct attend *a, int first, int at, int block, struct lanes *sum,
+                           const int Q, const enum kv_type type, const uint32_t *mask)
 {
     const float *weights = scaled_of(a, first) + block * 16;
-    f32x16 even, odd;
+    struct lanes even, odd;
     load_columns(type, value_image_of(a, block) + a->values, at, &even, &odd);
     if (mask) {
-        even = (f32x16)((u32x16)even & *mask);
-        odd = (f32x16)((u32x16)odd & *mask);
+        even = lanes_mask(even, mask);
+        odd = lanes_mask(odd, mask);
     }
 #pragma GCC unroll 8
     for (int q = 0; q < Q; q++) {
-        f32x16 w = vec_load(weights + (size_t)q * ATTEND_SEGMENT);
-        sum[q * 2] = sum[q * 2] + even * w;
-        sum[q * 2 + 1] = sum[q * 2 + 1] + odd * w;
+        struct lanes w = lanes_load(weights + (size_t)q * ATTEND_SEGMENT);
+        lanes_add_product(&sum[q * 2], &even, &w);
+        lanes_add_product(&sum[q * 2 + 1], &odd, &w);
     }
 }
 
 INLINE void weigh_columns(const struct attend *a, int first, int at, int tokens, const int Q,
                           const enum kv_type type)
 {
-    f32x16 sum[COLUMN_QUERIES * 2];
+    struct lanes sum[COLUMN_QUERIES * 2];
 #pragma GCC unroll 16
     for (int i = 0; i < Q * 2; i++)
-        sum[i] = vec_set(0.0f);
+        sum[i] = lanes_zero();
     for (int block = 0; block < tokens / 16; block++)
         add_columns_of(a, first, at, block, sum, Q, type, NULL);
     if (tokens % 16) {
-        u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-        u32x16 mask = (u32x16)(lane < (uint32_t)(tokens % 16));
-        add_columns_of(a, first, at, tokens / 16, sum, Q, type, &mask);
+        uint32_t mask[16];
+        for (int i = 0; i < 16; i++)
+            mask[i] = i < tokens % 16 ? ~0u : 0;
+        add_columns_of(a, first, at, tokens / 16, sum, Q, type, mask);
     }
 #pragma GCC unroll 8
     for (int q = 0; q < Q; q += 2) {
         int other = q + 1 < Q ? q + 1 : q;
-        f32x4 s = vec_sum4(sum[q * 2], sum[q * 2 + 1], sum[other * 2], sum[other * 2 + 1]);
+        f32x4 s = lanes_sum4(&sum[q * 2], &sum[q * 2 + 1], &sum[other * 2], &sum[other * 2 + 1]);
         float *to = sums_of(a, first + q) + at;
         to[0] = s[0];
         to[1] = s[1];
@@ -410,10 +435,10 @@ static void attend_merge(float *out, struct attend_state *state, const float *la
         *state = *later_state;
         return;
     }
-    f32x16 most = vec_max(vec_set(state->largest), vec_set(later_state->largest));
-    f32x16 a = vec_exp(state->largest - most), b = vec_exp(later_state->largest - most);
-    for (int i = 0; i < n; i += 16)
-        vec_store(out + i, vec_load(out + i) * a + vec_load(later + i) * b);
+    f32xn most = part_max(part_set(state->largest), part_set(later_state->largest));
+    f32xn a = part_exp(state->largest - most), b = part_exp(later_state->largest - most);
+    for (int i = 0; i < n; i += PART)
+        part_store(out + i, part_load(out + i) * a + part_load(later + i) * b);
     state->largest = most[0];
     state->total = state->total * a[0] + later_state->total * b[0];
 }
@@ -422,24 +447,24 @@ static void attend_widen(const struct attend *a, int block, float *out)
 {
     const uint8_t *image = image_of(a, block), *keys = image + a->keys;
     for (int d = 0; d < a->key_count; d += 2) {
-        f32x16 even = vec_set(0.0f), odd = even;
+        struct lanes even = lanes_zero(), odd = even;
         load_columns(a->type, keys, d, &even, &odd);
         if (a->type == KV_INT8) {
             size_t at = a->key_scales + (size_t)(d / a->group) * 64;
-            f32x16 scale = vec_load((const float *)(image + at));
-            even = even * scale;
-            odd = odd * scale;
+            struct lanes scale = lanes_load((const float *)(image + at));
+            even = lanes_multiply(even, &scale);
+            odd = lanes_multiply(odd, &scale);
         }
-        vec_store(out + (size_t)d * 16, even);
-        vec_store(out + (size_t)d * 16 + 16, odd);
+        lanes_store(out + (size_t)d * 16, even);
+        lanes_store(out + (size_t)d * 16 + 16, odd);
     }
 }
 
 static void attend_finish(float *out, const struct attend_state *state, int n)
 {
     float scale = 1.0f / state->total;
-    for (int i = 0; i < n; i += 16)
-        vec_store(out + i, vec_load(out + i) * scale);
+    for (int i = 0; i < n; i += PART)
+        part_store(out + i, part_load(out + i) * scale);
 }
 
 static void score_all(const struct attend *a, int blocks)
