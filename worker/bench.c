@@ -16,11 +16,24 @@ enum { STEP_TOKENS = 512, RUNS_MAX = 7 };
 static const double RUNS_SECONDS = 3;
 static const double READ_MOST = 512e6; /* of a machine's measurement */
 
-enum status bench_machine(const struct model *m, struct limits *out, struct error *err)
+/* Returns the rows of a step of the case. */
+static int step_work(const struct model *m, const struct bench_case *c, struct model_work *out)
+{
+    int rows = c->made ? c->sequences : c->sequences * c->prompt;
+    rows = rows < STEP_TOKENS ? rows : STEP_TOKENS;
+    struct model_step step = {.rows = rows,
+                              .sequences = c->sequences,
+                              .context = c->made ? c->prompt + c->made / 2 : c->prompt / 2,
+                              .logits = c->sequences};
+    model_work(m, &step, out);
+    return rows;
+}
+
+enum status bench_machine(const struct model *m, const struct bench_case *c, struct limits *out,
+                          struct error *err)
 {
     struct model_work work;
-    struct model_step step = {.rows = 1, .sequences = 1, .context = 1, .logits = 1};
-    model_work(m, &step, &work);
+    step_work(m, c, &work);
     struct pool *pool = pool_new(model_threads(m));
     if (!pool)
         return error_set(err, NOMEM, "out of memory or threads");
@@ -33,14 +46,8 @@ enum status bench_machine(const struct model *m, struct limits *out, struct erro
 void bench_limit(const struct model *m, const struct bench_case *c, const struct limits *machine,
                  struct bench_limit *out)
 {
-    int rows = c->made ? c->sequences : c->sequences * c->prompt;
-    rows = rows < STEP_TOKENS ? rows : STEP_TOKENS;
-    struct model_step step = {.rows = rows,
-                              .sequences = c->sequences,
-                              .context = c->made ? c->prompt + c->made / 2 : c->prompt / 2,
-                              .logits = c->sequences};
     struct model_work work;
-    model_work(m, &step, &work);
+    int rows = step_work(m, c, &work);
     double read = work.bytes / machine->bytes_per_s, multiply = 0;
     for (int i = 0; i < ARITHMETIC_KINDS; i++)
         multiply += work.multiply_adds[i] / machine->multiply_adds_per_s[i];

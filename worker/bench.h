@@ -27,9 +27,11 @@ struct bench_limit {
     bool by_reading; /* else by arithmetic */
 };
 
-/* What all threads of the model can do with as much memory as it reads. */
-enum status bench_machine(const struct model *m, struct limits *out, struct error *err);
-/* The tokens/s that the machine allows at the most. */
+/* What all threads of the model can do, reading as much memory as a step of the case does (at
+ * most 512 MB: what is less may stay in the caches from one step to the next). */
+enum status bench_machine(const struct model *m, const struct bench_case *c, struct limits *out,
+                          struct error *err);
+/* The tokens/s that a machine so measured allows at the most. */
 void bench_limit(const struct model *m, const struct bench_case *c, const struct limits *machine,
                  struct bench_limit *out);
 /* The median of the runs that fit into a few seconds, at least one; the first is not counted

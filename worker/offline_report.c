@@ -155,13 +155,16 @@ static enum status print_check(const struct offline_options *o, const struct mod
     print_cache(m, &info, o->kv_bytes, out);
     fprintf(out, "loaded in      %.2f s\n", seconds);
     if (st == OK)
-        st = bench_machine(m, &machine, err);
+        st = bench_machine(m, &bench_cases[0], &machine, err);
     if (st != OK)
         return st;
     print_machine(m, &machine, out);
     fputs("speed          at the most, in tokens/s (--bench measures it):\n", out);
     for (int i = 0; i < BENCH_CASES; i++) {
         struct bench_limit l;
+        st = bench_machine(m, &bench_cases[i], &machine, err);
+        if (st != OK)
+            return st;
         bench_limit(m, &bench_cases[i], &machine, &l);
         fprintf(out, "               %-22s %8.1f, bound by %s\n", bench_cases[i].title,
                 l.tokens_per_s, bound(&l));
@@ -180,15 +183,18 @@ enum status offline_check(const struct offline_options *o, FILE *out, struct err
     return st;
 }
 
-static enum status bench_one(struct model *m, const struct bench_case *c,
-                             const struct limits *machine, FILE *out, struct error *err)
+static enum status bench_one(struct model *m, const struct bench_case *c, FILE *out,
+                             struct error *err)
 {
+    struct limits machine;
     struct bench_limit limit;
     double rate;
-    enum status st = bench_time(m, c, &rate, err);
+    enum status st = bench_machine(m, c, &machine, err);
+    if (st == OK)
+        st = bench_time(m, c, &rate, err);
     if (st != OK)
         return st;
-    bench_limit(m, c, machine, &limit);
+    bench_limit(m, c, &machine, &limit);
     fprintf(out, "%-22s %9.1f %9.1f   %-10s %5.0f %%\n", c->title, rate, limit.tokens_per_s,
             bound(&limit), 100 * rate / limit.tokens_per_s);
     return flushed(out, err);
@@ -203,7 +209,7 @@ static enum status bench_all(const struct offline_options *o, struct model *m, F
                              struct error *err)
 {
     struct limits machine;
-    enum status st = bench_machine(m, &machine, err);
+    enum status st = bench_machine(m, &bench_cases[0], &machine, err);
     if (st != OK)
         return st;
     print_machine(m, &machine, out);
@@ -213,7 +219,7 @@ static enum status bench_all(const struct offline_options *o, struct model *m, F
         if (o->only && strcmp(o->only, c->name) != 0)
             continue;
         if (fits(m, c))
-            st = bench_one(m, c, &machine, out, err);
+            st = bench_one(m, c, out, err);
         else
             fprintf(out, "%-22s does not fit the context\n", c->title);
     }

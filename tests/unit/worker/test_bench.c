@@ -36,7 +36,7 @@ int main(void)
     struct error err = {""};
     test_limits(m);
     struct limits machine = {0};
-    CHECK_FATAL(bench_machine(m, &machine, &err) == OK);
+    CHECK_FATAL(bench_machine(m, &bench_cases[0], &machine, &err) == OK);
     CHECK(machine.bytes_per_s > 0);
     for (int i = 0; i < ARITHMETIC_KINDS; i++)
         CHECK(machine.multiply_adds_per_s[i] > 0);
