@@ -5,7 +5,7 @@
 #define GOLDEN "tests/golden/demo/"
 
 enum { PROMPTS = 6 };
-#ifdef __SANITIZE_THREAD__ /* twenty times as slow, and threads share long prompts like short ones */
+#ifdef __SANITIZE_THREAD__ /* twenty times as slow; long prompts share work like short ones */
 enum { THREADS_WATCHED = 1 };
 #else
 enum { THREADS_WATCHED = 0 };
