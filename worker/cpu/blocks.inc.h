@@ -13,10 +13,12 @@
  * the inputs' block x 128 or x 8.
  */
 #include "worker/cpu/kernels.h"
-#include "worker/cpu/vec.h"
+#include "worker/cpu/lanes.h"
 
 #if defined(__AVX512F__)
 enum { BLOCK_ROWS_MOST = 6, BLOCK_PANELS = 2 };
+#elif defined(__AVX2__)
+enum { BLOCK_ROWS_MOST = 4, BLOCK_PANELS = 1 };
 #else
 enum { BLOCK_ROWS_MOST = 2, BLOCK_PANELS = 1 };
 #endif
@@ -33,51 +35,6 @@ struct block_tile {
 };
 
 typedef void (*block_function)(const struct block_tile *t);
-
-/* Lane i of sum, plus the products of the 4 bytes (without sign) of lane i of w and those of x. */
-#if defined(__AVX512VNNI__)
-INLINE i32x16 dot4(i32x16 sum, u32x16 w, int32_t x)
-{
-    return (i32x16)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, _mm512_set1_epi32(x));
-}
-#elif defined(__AVX512BW__)
-/* Even and odd bytes apart, as 16-bit numbers: their products never overflow. */
-INLINE i32x16 dot4(i32x16 sum, u32x16 w, int32_t x)
-{
-    __m512i both = _mm512_set1_epi32(x), bytes = (__m512i)w;
-    __m512i even = _mm512_srai_epi16(_mm512_slli_epi16(both, 8), 8);
-    __m512i odd = _mm512_srai_epi16(both, 8);
-    __m512i a = _mm512_madd_epi16(_mm512_and_si512(bytes, _mm512_set1_epi16(0xff)), even);
-    __m512i b = _mm512_madd_epi16(_mm512_srli_epi16(bytes, 8), odd);
-    return (i32x16)_mm512_add_epi32((__m512i)sum, _mm512_add_epi32(a, b));
-}
-#elif defined(__AVX2__)
-INLINE __m256i dot4_half(__m256i sum, __m256i w, __m256i even, __m256i odd)
-{
-    __m256i a = _mm256_madd_epi16(_mm256_and_si256(w, _mm256_set1_epi16(0xff)), even);
-    __m256i b = _mm256_madd_epi16(_mm256_srli_epi16(w, 8), odd);
-    return _mm256_add_epi32(sum, _mm256_add_epi32(a, b));
-}
-INLINE i32x16 dot4(i32x16 sum, u32x16 w, int32_t x)
-{
-    __m256i both = _mm256_set1_epi32(x), s[2], v[2];
-    __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(both, 8), 8);
-    __m256i odd = _mm256_srai_epi16(both, 8);
-    memcpy(s, &sum, sizeof sum);
-    memcpy(v, &w, sizeof w);
-    s[0] = dot4_half(s[0], v[0], even, odd);
-    s[1] = dot4_half(s[1], v[1], even, odd);
-    memcpy(&sum, s, sizeof sum);
-    return sum;
-}
-#else
-INLINE i32x16 dot4(i32x16 sum, u32x16 w, int32_t x)
-{
-    for (int i = 0; i < 4; i++)
-        sum = sum + (i32x16)(w >> (8 * i) & 0xffu) * (int32_t)(int8_t)((uint32_t)x >> (8 * i));
-    return sum;
-}
-#endif
 
 /* Bytes from a panel's start to a block's weights, and to its scales. */
 INLINE size_t block_place(int block, size_t weight_bytes)
@@ -104,6 +61,44 @@ INLINE float load_float(const uint8_t *p)
     memcpy(&v, p, sizeof v);
     return v;
 }
+
+INLINE void store_lanes(float *out, f32x16 v, int outputs)
+{
+    if (outputs >= 16)
+        vec_store(out, v);
+    else
+        for (int i = 0; i < outputs; i++)
+            out[i] = v[i];
+}
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+#include "worker/cpu/blocks_avx2.inc.h"
+#else
+/* Lane i of sum, plus the products of the 4 bytes (without sign) of lane i of w and those of x. */
+#if defined(__AVX512VNNI__)
+INLINE i32x16 dot4(i32x16 sum, u32x16 w, int32_t x)
+{
+    return (i32x16)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, _mm512_set1_epi32(x));
+}
+#elif defined(__AVX512BW__)
+/* Even and odd bytes apart, as 16-bit numbers: their products never overflow. */
+INLINE i32x16 dot4(i32x16 sum, u32x16 w, int32_t x)
+{
+    __m512i both = _mm512_set1_epi32(x), bytes = (__m512i)w;
+    __m512i even = _mm512_srai_epi16(_mm512_slli_epi16(both, 8), 8);
+    __m512i odd = _mm512_srai_epi16(both, 8);
+    __m512i a = _mm512_madd_epi16(_mm512_and_si512(bytes, _mm512_set1_epi16(0xff)), even);
+    __m512i b = _mm512_madd_epi16(_mm512_srli_epi16(bytes, 8), odd);
+    return (i32x16)_mm512_add_epi32((__m512i)sum, _mm512_add_epi32(a, b));
+}
+#else
+INLINE i32x16 dot4(i32x16 sum, u32x16 w, int32_t x)
+{
+    for (int i = 0; i < 4; i++)
+        sum = sum + (i32x16)(w >> (8 * i) & 0xffu) * (int32_t)(int8_t)((uint32_t)x >> (8 * i));
+    return sum;
+}
+#endif
 
 INLINE u32x16 load_weight_bytes(const uint8_t *p)
 {
@@ -139,15 +134,6 @@ INLINE void add_block(const struct block_tile *t, int block, i32x16 *sum, const 
             }
         }
     }
-}
-
-INLINE void store_lanes(float *out, f32x16 v, int outputs)
-{
-    if (outputs >= 16)
-        vec_store(out, v);
-    else
-        for (int i = 0; i < outputs; i++)
-            out[i] = v[i];
 }
 
 INLINE void run_block_tile(const struct block_tile *t, const int R, const int P,
@@ -187,6 +173,7 @@ INLINE void run_block_tile(const struct block_tile *t, const int R, const int P,
     for (int i = 0; i < R * P; i++)
         store_lanes(t->out[i % P] + (size_t)(i / P) * t->out_stride, total[i], t->outputs[i % P]);
 }
+#endif
 
 #define BLOCK_TILE(R, P, TYPE)                                                                     \
     static                                                                                         \

@@ -13,7 +13,7 @@
  * R rows, which stay in the first, at a time; meanwhile the next group is fetched.
  */
 #include "worker/cpu/kernels.h"
-#include "worker/cpu/vec.h"
+#include "worker/cpu/lanes.h"
 
 #if defined(__AVX512F__)
 enum { ROWS_MOST = 6, TOGETHER = 4 };
@@ -47,16 +47,18 @@ INLINE void store_quad(const struct tile *t, int row, f32x4 v)
             out[i] = v[i];
 }
 
-INLINE f32x16 load_weights(const enum weight_type type, const uint8_t *p)
+INLINE f32xn load_part(const enum weight_type type, const uint8_t *p)
 {
-    if (type == WEIGHT_F32) {
-        f32x16 v;
-        memcpy(&v, p, sizeof v);
-        return v;
+    switch (type) {
+    case WEIGHT_F32:
+        return part_load((const float *)p);
+    case WEIGHT_BF16:
+        return part_bf16(p);
+    case WEIGHT_F16:
+        return part_f16(p);
+    default:
+        return part_f8(p);
     }
-    return type == WEIGHT_BF16  ? vec_from_bf16(p)
-           : type == WEIGHT_F16 ? vec_from_f16(p)
-                                : vec_from_f8(p);
 }
 
 INLINE const uint8_t *fetch(const uint8_t *at, const int lines)
@@ -67,49 +69,54 @@ INLINE const uint8_t *fetch(const uint8_t *at, const int lines)
     return at + lines * 64;
 }
 
-/* The sums over the columns [from, to) of P rows of weights, from the given one on. */
-INLINE const uint8_t *add_columns(const struct tile *t, int row, int from, int to, f32x16 *sum,
-                                  const uint8_t *ahead, const int R, const int P, const int lines,
-                                  const enum weight_type type)
+/* The sums over the columns [from, to) of P rows of weights, from the given one on. One part of
+ * all rows after the other, so that few weights are held beside the sums. */
+INLINE const uint8_t *add_columns(const struct tile *t, int row, int from, int to,
+                                  struct lanes *sum, const uint8_t *ahead, const int R, const int P,
+                                  const int lines, const enum weight_type type)
 {
     const size_t element = type == WEIGHT_F32 ? 4 : type == WEIGHT_F8 ? 1 : 2;
 #pragma GCC unroll 24
     for (int i = 0; i < R * P; i++)
-        sum[i] = vec_set(0.0f);
+        sum[i] = lanes_zero();
     for (int k = from; k < to; k += 16) {
-        f32x16 w[4];
-#pragma GCC unroll 4
-        for (int p = 0; p < P; p++)
-            w[p] = load_weights(type, t->w[row + p] + (size_t)k * element);
         ahead = fetch(ahead, lines);
-#pragma GCC unroll 6
-        for (int r = 0; r < R; r++) {
-            f32x16 x = vec_load((const float *)t->x[r] + k);
+#pragma GCC unroll 4
+        for (int j = 0; j < PARTS; j++) {
+            const int at = k + j * PART;
+            f32xn w[4];
 #pragma GCC unroll 4
             for (int p = 0; p < P; p++)
-                sum[r * P + p] = sum[r * P + p] + w[p] * x;
+                w[p] = load_part(type, t->w[row + p] + (size_t)at * element);
+#pragma GCC unroll 6
+            for (int r = 0; r < R; r++) {
+                f32xn x = part_load((const float *)t->x[r] + at);
+#pragma GCC unroll 4
+                for (int p = 0; p < P; p++)
+                    sum[r * P + p].p[j] = sum[r * P + p].p[j] + w[p] * x;
+            }
         }
     }
     return ahead;
 }
 
-INLINE const uint8_t *add_segments(const struct tile *t, int row, f32x16 *total,
+INLINE const uint8_t *add_segments(const struct tile *t, int row, struct lanes *total,
                                    const uint8_t *ahead, const int R, const int P, const int lines)
 {
-    f32x16 sum[24];
+    struct lanes sum[24];
 #pragma GCC unroll 24
     for (int i = 0; i < R * P; i++)
-        total[i] = vec_set(0.0f);
+        total[i] = lanes_zero();
     for (int s = 0, from = 0; from < t->cols; s++, from += t->segment) {
         int to = from + t->segment < t->cols ? from + t->segment : t->cols;
         ahead = add_columns(t, row, from, to, sum, ahead, R, P, lines, WEIGHT_F8);
 #pragma GCC unroll 4
         for (int p = 0; p < P; p++) {
             /* Decoding makes e4m3 2^8 too small. */
-            float scale = load_float(t->scales[row + p] + (size_t)s * 4) * 256.0f;
+            f32xn scale = part_set(load_float(t->scales[row + p] + (size_t)s * 4) * 256.0f);
 #pragma GCC unroll 6
             for (int r = 0; r < R; r++)
-                total[r * P + p] = total[r * P + p] + sum[r * P + p] * scale;
+                lanes_add_scaled(&total[r * P + p], &sum[r * P + p], scale);
         }
     }
     return ahead;
@@ -122,10 +129,11 @@ INLINE void run_tile(const struct tile *t, const int R, const int P, const bool 
     const int bytes = 16 * P * (type == WEIGHT_F32 ? 4 : type == WEIGHT_F8 ? 1 : 2);
     const int lines = P == 1 ? 0 : bytes < 256 || shared ? (bytes + 255) / 256 : bytes / 64;
     const uint8_t *ahead = t->ahead;
-    f32x16 sum[4 * 6]; /* [row][4] */
-#pragma GCC unroll 4
+    struct lanes sum[4 * 6]; /* [row][4] */
+    /* Unrolled, the sums of some rows would compete for registers with those of others. */
+#pragma GCC unroll 1
     for (int row = 0; row < 4; row += P) {
-        f32x16 part[6 * 4];
+        struct lanes part[6 * 4];
         if (type == WEIGHT_F8)
             ahead = add_segments(t, row, part, ahead, R, P, lines);
         else
@@ -136,7 +144,8 @@ INLINE void run_tile(const struct tile *t, const int R, const int P, const bool 
     }
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++)
-        store_quad(t, r, vec_sum4(sum[r * 4], sum[r * 4 + 1], sum[r * 4 + 2], sum[r * 4 + 3]));
+        store_quad(t, r,
+                   lanes_sum4(&sum[r * 4], &sum[r * 4 + 1], &sum[r * 4 + 2], &sum[r * 4 + 3]));
 }
 
 /* [0]: one row of input and short rows of weights; then by rows, and again for many. */

@@ -14,6 +14,18 @@ struct block {
     f32x16 v[2];
 };
 
+INLINE f32x16 load_weights(const enum weight_type type, const uint8_t *p)
+{
+    if (type == WEIGHT_F32) {
+        f32x16 v;
+        memcpy(&v, p, sizeof v);
+        return v;
+    }
+    return type == WEIGHT_BF16  ? vec_from_bf16(p)
+           : type == WEIGHT_F16 ? vec_from_f16(p)
+                                : vec_from_f8(p);
+}
+
 INLINE f32x16 load_stored(const struct matrix *m, const struct panel *panel, int row, int col)
 {
     const uint8_t *data = panel->data + (size_t)row * m->row_bytes;
