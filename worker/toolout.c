@@ -357,6 +357,7 @@ static enum status region_text(struct toolout *t, const char *text, size_t len, 
         skip++;
     if (skip == len)
         return OK;
+    t->begun = true; /* however the text is cut, what follows is told apart in the same way */
     if (text[skip] != '{' || t->form == TOOLS_QWEN)
         return give_back(t, OUTSIDE, content);
     set_state(t, HEAD);
@@ -476,6 +477,8 @@ enum status toolout_mark(struct toolout *t, enum tool_mark mark, const char *tex
                          struct delta *out, struct buf *content)
 {
     enum status st = OK;
+    if (t->form == TOOLS_LLAMA) /* it has none: another form's is text like any */
+        return toolout_text(t, text, strlen(text), out, content);
     switch (mark) {
     case MARK_CALL_SEP:
         return mark_sep(t, text, out, content);
