@@ -52,6 +52,9 @@ struct backend_ops {
     /* A paused job makes no tokens but keeps its place. */
     void (*set_paused)(struct backend *b, uint64_t job, bool paused);
     bool (*step)(struct backend *b); /* one engine step; false: nothing to do */
+    /* After a step that had nothing to do: when the next may have, on clock_mono_us, if nothing
+     * is asked before; 0: never. Not asked of an immediate backend. */
+    int64_t (*due_us)(struct backend *b);
     void (*load)(struct backend *b, struct backend_load *out);
     void (*free)(struct backend *b);
 };

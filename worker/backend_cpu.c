@@ -428,6 +428,11 @@ static bool cpu_step(struct backend *b)
     return worked;
 }
 
+static int64_t cpu_due_us(struct backend *b)
+{
+    return scheduler_due_us(self(b)->scheduler);
+}
+
 static void cpu_load(struct backend *b, struct backend_load *out)
 {
     scheduler_load(self(b)->scheduler, out);
@@ -456,6 +461,7 @@ static const struct backend_ops ops = {
     .cancel = cpu_cancel,
     .set_paused = cpu_set_paused,
     .step = cpu_step,
+    .due_us = cpu_due_us,
     .load = cpu_load,
     .free = cpu_free,
 };

@@ -189,6 +189,12 @@ static bool echo_step(struct backend *b)
     return false;
 }
 
+static int64_t echo_due_us(struct backend *b)
+{
+    (void)b;
+    return 0; /* nothing ever waits */
+}
+
 static void echo_load(struct backend *b, struct backend_load *out)
 {
     struct echo *e = self(b);
@@ -211,6 +217,7 @@ static const struct backend_ops ops = {
     .cancel = echo_cancel,
     .set_paused = echo_set_paused,
     .step = echo_step,
+    .due_us = echo_due_us,
     .load = echo_load,
     .free = echo_free,
 };

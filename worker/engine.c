@@ -159,7 +159,11 @@ struct engine *engine_new(struct loop *loop, struct error *err)
     buf_init(&e->taken, BATCH_BYTES_MAX);
     buf_init(&e->ready, BATCH_BYTES_MAX);
     pthread_mutex_init(&e->lock, NULL);
-    pthread_cond_init(&e->wake, NULL);
+    pthread_condattr_t clock; /* deadlines do not move when the wall's time is set */
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&e->wake, &clock);
+    pthread_condattr_destroy(&clock);
     e->commands = calloc(COMMANDS_MAX, sizeof *e->commands);
     e->work = calloc(COMMANDS_MAX, sizeof *e->work);
     if (!e->commands || !e->work) {
@@ -238,6 +242,13 @@ static void take_events(void *arg)
     }
 }
 
+/* With the lock, until woken or the time has come (on clock_mono_us). */
+static void wait_until(struct engine *e, int64_t us)
+{
+    struct timespec until = {.tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000};
+    pthread_cond_timedwait(&e->wake, &e->lock, &until);
+}
+
 /* Hands the step's events over. */
 static void give_events(struct engine *e)
 {
@@ -259,17 +270,9 @@ static void give_events(struct engine *e)
     buf_clear(&e->batch);
     while (!e->posted && !e->stop) {
         e->posted = loop_post(e->loop, take_events, e) == OK;
-        if (!e->posted) {
-            /* The loop has 65,536 posts waiting, or memory is out: it is alive, so wait. */
-            struct timespec until;
-            clock_gettime(CLOCK_REALTIME, &until);
-            until.tv_nsec += 1000000;
-            if (until.tv_nsec >= 1000000000) {
-                until.tv_sec++;
-                until.tv_nsec -= 1000000000;
-            }
-            pthread_cond_timedwait(&e->wake, &e->lock, &until);
-        }
+        /* The loop has 65,536 posts waiting, or memory is out: it is alive, so wait. */
+        if (!e->posted)
+            wait_until(e, clock_mono_us() + 1000);
     }
 }
 
@@ -329,13 +332,27 @@ static void step_done(struct engine *e, bool worked)
     }
 }
 
+/* With the lock: for a command, stop, or the time at which the backend has work again. */
+static void wait_idle(struct engine *e, int64_t due_us)
+{
+    while (e->command_count == 0 && !e->stop) {
+        if (!due_us)
+            pthread_cond_wait(&e->wake, &e->lock);
+        else if (clock_mono_us() < due_us)
+            wait_until(e, due_us);
+        else
+            return;
+    }
+}
+
 /* Waits for commands when there is nothing to do. false: stop. */
 static bool next_commands(struct engine *e, bool idle, int *count)
 {
+    int64_t due_us = idle ? e->backend->ops->due_us(e->backend) : 0;
     pthread_mutex_lock(&e->lock);
     give_events(e);
-    while (idle && e->command_count == 0 && !e->stop)
-        pthread_cond_wait(&e->wake, &e->lock);
+    if (idle)
+        wait_idle(e, due_us);
     bool stop = e->stop;
     *count = stop ? 0 : e->command_count;
     if (*count > 0) {

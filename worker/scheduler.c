@@ -476,6 +476,15 @@ bool scheduler_step(struct scheduler *s)
     return true;
 }
 
+int64_t scheduler_due_us(const struct scheduler *s)
+{
+    int64_t due = 0;
+    for (const struct request *r = s->queue_head; r; r = r->behind)
+        if (r->deadline_us && (!due || r->deadline_us < due))
+            due = r->deadline_us;
+    return due;
+}
+
 void scheduler_load(const struct scheduler *s, struct backend_load *out)
 {
     struct backend_load load = {

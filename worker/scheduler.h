@@ -103,6 +103,8 @@ enum status scheduler_submit(struct scheduler *s, const struct sched_request *re
 void scheduler_cancel(struct scheduler *s, uint64_t id); /* `ended` follows, at once */
 void scheduler_set_paused(struct scheduler *s, uint64_t id, bool paused); /* all its choices */
 bool scheduler_step(struct scheduler *s);                                 /* false: nothing to do */
+/* The earliest deadline of what waits, on the scheduler's clock; 0: none. */
+int64_t scheduler_due_us(const struct scheduler *s);
 void scheduler_load(const struct scheduler *s, struct backend_load *out);
 /* Asserts that no block is lost and none counted twice; walks over all of them. */
 void scheduler_check(const struct scheduler *s);

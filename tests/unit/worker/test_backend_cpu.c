@@ -190,8 +190,9 @@ static void test_cancel(struct wire_client *c)
     CHECK_INT(pong.outstanding_tokens, 0);
 }
 
-/* What has not begun by its deadline is refused as if there were no room: nothing was done. */
-static void test_deadline(struct wire_client *c)
+/* What has not begun by its deadline is refused as if there were no room: nothing was done. That
+ * is so when all that runs has long been waiting for credit (`idle`), and nobody asks anything. */
+static void test_deadline(struct wire_client *c, bool idle)
 {
     enum { BUSY = 16 };
     struct wire_frame f;
@@ -201,8 +202,12 @@ static void test_deadline(struct wire_client *c)
         q.credit = 1; /* they stay until they are cancelled */
         wire_client_request(c, &q);
     }
+    for (int begun = 0; idle && begun < BUSY;) {
+        CHECK_FATAL(wire_client_next(c, &f, 60000) == OK);
+        begun += f.type == WIRE__FRAME_TYPE__TOKENS;
+    }
     Wire__Request with = WIRE__REQUEST__INIT;
-    with.deadline_ms = 1;
+    with.deadline_ms = idle ? 200 : 1;
     struct wire_client_request late = ask(BUSY + 1, "Hello!", 5);
     late.with = &with;
     wire_client_request(c, &late);
@@ -245,7 +250,8 @@ int main(void)
     test_choices(&c);
     test_many(&c);
     test_cancel(&c);
-    test_deadline(&c);
+    test_deadline(&c, false);
+    test_deadline(&c, true);
     wire_client_close(&c);
     rig_stop(&r);
     rig_done(&r);

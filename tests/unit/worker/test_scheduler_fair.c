@@ -203,22 +203,35 @@ static void test_deadlines(struct model *m)
 {
     struct scheduler *s = sched_open(m, &seen, &(struct sched_sizes){1, 8, 20, SPECULATE_OFF, 0});
     seen.now_ms = 1000;
+    CHECK_INT(scheduler_due_us(s), 0);
     for (uint64_t i = 0; i < 5; i++) {
         struct sched_request r = request(i, "t", 20);
         r.deadline_ms = i == 4 ? 0 : 100 + (int64_t)i;
         sched_submit(s, &r);
     }
+    CHECK_INT(scheduler_due_us(s), 1100000);
     scheduler_step(s);
+    CHECK_INT(scheduler_due_us(s), 1101000); /* of those that wait */
     seen.now_ms = 1101;
     scheduler_step(s); /* 0 has begun: its deadline is past without consequence */
     CHECK(seen.of[0].choice[0].count == 2 && !seen.of[0].choice[0].ended);
     CHECK(seen.of[1].choice[0].ended && seen.of[1].choice[0].how == SCHED_EXPIRED);
     CHECK(!seen.of[2].choice[0].ended && !seen.of[3].choice[0].ended);
+    CHECK_INT(scheduler_due_us(s), 1102000);
     scheduler_cancel(s, 3);
+    /* What runs is paused: a step does nothing but end those that are late. */
+    scheduler_set_paused(s, 0, true);
+    CHECK(!scheduler_step(s));
+    CHECK_INT(scheduler_due_us(s), 1102000);
+    seen.now_ms = 1102;
+    CHECK(!scheduler_step(s));
+    CHECK(seen.of[2].choice[0].how == SCHED_EXPIRED);
+    CHECK_INT(scheduler_due_us(s), 0);
+    scheduler_set_paused(s, 0, false);
     seen.now_ms = 5000;
     sched_finish(s);
     CHECK(seen.of[0].choice[0].how == SCHED_LENGTH && seen.of[0].choice[0].count == 20);
-    CHECK(seen.of[2].choice[0].how == SCHED_EXPIRED && seen.of[3].choice[0].how == SCHED_CANCELLED);
+    CHECK(seen.of[3].choice[0].how == SCHED_CANCELLED);
     CHECK(seen.of[1].choice[0].count + seen.of[2].choice[0].count == 0);
     CHECK(seen.of[4].choice[0].how == SCHED_LENGTH);
     sched_close(s);
