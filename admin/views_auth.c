@@ -32,14 +32,15 @@ enum status view_tenants(struct pg *pg, const struct uuid *tenant, struct report
 }
 
 static const struct view projects = {
-    .sql = "select t.name, p.name, p.status,"
+    .sql = "select t.name, p.name, p.status, p.priority,"
            " (select count(*) from api_keys k where k.project_id = p.id and k.revoked_at is null),"
            " " EPOCH_MS("p.created_at") ", p.id, t.id"
                                         " from projects p join tenants t on t.id = p.tenant_id"
                                         " where ($1::uuid is null or t.id = $1) and ($2::uuid is "
                                         "null or p.id = $2)"
                                         " order by t.name, p.name",
-    .columns = "tenant text name text status text keys int created time id text -tenant_id text",
+    .columns = "tenant text name text status text priority int keys int created time id text"
+               " -tenant_id text",
 };
 
 enum status view_projects(struct pg *pg, const struct uuid *tenant, const struct uuid *project,

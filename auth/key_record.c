@@ -43,6 +43,16 @@ static bool get_limits(const struct json *v, const char *subject, struct limits 
            get_int(v, tokens, &out->tokens_per_min) && get_int(v, running, &out->concurrency);
 }
 
+/* Records that were cached before there were priorities have none. */
+static bool get_priority(const struct json *v, int *out)
+{
+    const struct json *member = json_get(v, "priority");
+    int64_t priority = 0;
+    bool good = !member || json_int(member, -KEY_PRIORITY_MAX, KEY_PRIORITY_MAX, &priority);
+    *out = (int)priority;
+    return good;
+}
+
 static bool get_models(const struct json *v, struct key_record *out)
 {
     const struct json *list = json_get(v, "models");
@@ -69,7 +79,8 @@ static bool get_all(const struct json *v, struct key_record *out)
            get_bool(v, "revoked", &out->revoked) && get_bool(v, "prepaid", &out->prepaid) &&
            get_limits(v, "key", &out->limits[SUBJECT_KEY]) &&
            get_limits(v, "project", &out->limits[SUBJECT_PROJECT]) &&
-           get_limits(v, "tenant", &out->limits[SUBJECT_TENANT]) && get_models(v, out);
+           get_limits(v, "tenant", &out->limits[SUBJECT_TENANT]) &&
+           get_priority(v, &out->priority) && get_models(v, out);
 }
 
 enum status key_record_parse(const char *json, size_t len, struct key_record *out)

@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "base/id.h"
 
-enum { KEY_MODELS_MAX = 32, KEY_MODEL_NAME_MAX = 128 };
+enum { KEY_MODELS_MAX = 32, KEY_MODEL_NAME_MAX = 128, KEY_PRIORITY_MAX = 100 };
 
 enum limit_subject { SUBJECT_KEY, SUBJECT_PROJECT, SUBJECT_TENANT, SUBJECTS };
 
@@ -31,7 +31,8 @@ struct key_record {
     bool prepaid;            /* the tenant pays from a balance */
     char currency[4];
     struct limits limits[SUBJECTS];
-    int model_count; /* 0: all models */
+    int priority; /* of its project, -KEY_PRIORITY_MAX .. KEY_PRIORITY_MAX; higher begins first */
+    int model_count;                                 /* 0: all models */
     char models[KEY_MODELS_MAX][KEY_MODEL_NAME_MAX]; /* last: see key_record_bytes */
 };
 

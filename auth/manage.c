@@ -166,6 +166,26 @@ enum status project_set_status(struct pg *pg, const struct actor *actor, const s
         4, params, "no such project", err);
 }
 
+enum status project_set_priority(struct pg *pg, const struct actor *actor, const struct uuid *id,
+                                 int priority, struct error *err)
+{
+    char text[UUID_TEXT_SIZE], number[16];
+    if (priority < -KEY_PRIORITY_MAX || priority > KEY_PRIORITY_MAX)
+        return error_set(err, INVALID, "a priority is from %d to %d", -KEY_PRIORITY_MAX,
+                         KEY_PRIORITY_MAX);
+    uuid_format(id, text);
+    snprintf(number, sizeof number, "%d", priority);
+    const char *const params[] = {text, number, actor->name, actor->source};
+    return run_change(
+        pg,
+        "WITH o AS (SELECT * FROM projects WHERE id = $1::uuid FOR UPDATE), n AS (UPDATE projects"
+        " SET priority = $2::smallint WHERE id = (SELECT id FROM o) RETURNING *)"
+        "INSERT INTO audit_log (actor, source, action, subject_kind, subject_id, before, after)"
+        " SELECT $3, $4, 'project.priority', 'project', n.id::text, to_jsonb(o), to_jsonb(n)"
+        " FROM n, o RETURNING id",
+        4, params, "no such project", err);
+}
+
 /* A JSON array of the models, which PostgreSQL turns into its own. */
 static enum status models_json(const char *const *models, int count, struct buf *out,
                                struct error *err)

@@ -39,6 +39,10 @@ enum status project_create(struct pg *pg, const struct actor *actor, const struc
                            const char *name, struct uuid *id, struct error *err);
 enum status project_set_status(struct pg *pg, const struct actor *actor, const struct uuid *id,
                                const char *status, struct error *err);
+/* Of what waits for a place at a model, the highest begins first; 0 is normal. INVALID: past
+ * KEY_PRIORITY_MAX, either way. */
+enum status project_set_priority(struct pg *pg, const struct actor *actor, const struct uuid *id,
+                                 int priority, struct error *err);
 
 struct key_new {
     struct uuid project;

@@ -82,15 +82,31 @@ static struct dispatch_queue *queue_of(struct dispatch *d, const char *model)
     return q;
 }
 
+static int priority_at(const struct list *at)
+{
+    return list_entry(at, struct request, fifo)->priority;
+}
+
+void dispatch_place(struct list *waiting, struct request *r, bool front)
+{
+    struct list *at = front ? waiting->next : waiting->prev;
+    if (front) {
+        while (at != waiting && priority_at(at) > r->priority)
+            at = at->next;
+        list_append(at, &r->fifo);
+    } else {
+        while (at != waiting && priority_at(at) < r->priority)
+            at = at->prev;
+        list_prepend(at, &r->fifo);
+    }
+}
+
 static enum status enqueue(struct gateway_loop *gl, struct request *r, bool front, int64_t wait_ms)
 {
     struct dispatch_queue *q = queue_of(&gl->dispatch, r->chat.model);
     if (!q || (!front && q->count >= gl->tunables.queue_max))
         return LIMITED;
-    if (front)
-        list_prepend(&q->waiting, &r->fifo);
-    else
-        list_append(&q->waiting, &r->fifo);
+    dispatch_place(&q->waiting, r, front);
     q->count++;
     stat_set(&gl->stats.queued, (uint64_t)++gl->dispatch.waiting);
     request_set_state(r, REQUEST_QUEUED);

@@ -268,6 +268,7 @@ static void fill_context(struct request *r, const struct key_record *key)
     c->project_id = key->project_id;
     c->key_id = key->key_id;
     c->prepaid = key->prepaid;
+    r->priority = key->priority;
     memcpy(c->currency, key->currency, sizeof c->currency);
     snprintf(c->model, sizeof c->model, "%s", r->chat.model);
     r->answer = (struct chat_answer){.id_text = r->id_text,

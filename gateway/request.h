@@ -46,6 +46,7 @@ struct request {
     request_keyed_fn *keyed;
     const char *key; /* in the exchange: gone with it */
     size_t key_len;
+    int priority;                             /* higher begins first */
     int64_t begun_ms, output_ms, deadline_ms; /* output: the last byte towards the client */
 
     struct json *body;

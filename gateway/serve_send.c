@@ -37,6 +37,15 @@ static uint32_t cache_salt(const struct request *r, uint8_t out[SHA256_BYTES])
     return SHA256_BYTES;
 }
 
+/* A worker's queue is part of the wait for a place. One that is asked again after a loss is
+ * given as long as it may wait here. */
+static int64_t deadline(const struct request *r)
+{
+    const struct tunables *t = &r->gl->tunables;
+    int64_t left = r->begun_ms + t->queue_wait_ms - loop_now_ms(r->gl->loop);
+    return left > t->settle_grace_ms ? left : t->settle_grace_ms;
+}
+
 static enum status send_request(struct request *r, struct link *l)
 {
     uint8_t billing[BILLING_MAX], salt[SHA256_BYTES];
@@ -54,6 +63,8 @@ static enum status send_request(struct request *r, struct link *l)
     m.credit_bytes = (uint64_t)r->credit_left;
     m.billing = (ProtobufCBinaryData){billing_len, billing};
     m.tenant = tenant;
+    m.priority = r->priority;
+    m.deadline_ms = (uint64_t)deadline(r);
     m.model = (char *)chat->model; /* only read, like all below */
     m.user = (char *)chat->user;
     m.messages = chat->messages;

@@ -59,6 +59,21 @@ static enum status set_status(struct cli *c, const char *status)
     return show(c, &id);
 }
 
+static enum status update(struct cli *c)
+{
+    struct uuid id;
+    int64_t priority = 0;
+    enum status st = cli_value_int(c, "priority", -KEY_PRIORITY_MAX, KEY_PRIORITY_MAX, &priority);
+    if (st == OK)
+        st = find_named(c, &id);
+    if (st == OK)
+        st = project_set_priority(c->pg, cli_actor(), &id, (int)priority, &c->err);
+    if (st != OK)
+        return st;
+    cli_publish(c, SUBJECT_PROJECT, &id);
+    return show(c, &id);
+}
+
 static enum status suspend(struct cli *c)
 {
     return set_status(c, "suspended");
@@ -92,6 +107,16 @@ static const struct cli_command commands[] = {
      .least = 1,
      .most = 1,
      .run = show_named},
+    {.name = "update",
+     .arguments = "NAME --tenant T --priority N",
+     .summary =
+         "Sets a project's priority, -100 to 100. Of the requests that wait for a place at a\n"
+         "model, those of the highest begin first; what runs is not disturbed. 0 is normal.",
+     .example = "tollgate project update main --tenant acme --priority 10",
+     .options = {"tenant!", "priority!"},
+     .least = 1,
+     .most = 1,
+     .run = update},
     {.name = "suspend",
      .arguments = "NAME --tenant T",
      .summary = "Refuses all keys of a project within a second.",

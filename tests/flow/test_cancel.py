@@ -21,12 +21,12 @@ def begin(s, key, **more):
 def metric(s, part, name):
     text = s.admin_get(part, "/metrics")[1]
     values = re.findall(rf"^{name}(?:{{[^}}]*}})? ([0-9.e+]+)$", text, re.M)
+    assert values, f"{part} has a metric {name}"
     return sum(float(v) for v in values)
 
 
 def idle(s):
-    return metric(s, "worker0", "tollgate_worker_running_sequences") == 0 and \
-        metric(s, "worker0", "tollgate_worker_waiting_sequences") == 0
+    return metric(s, "worker0", "tollgate_worker_sequences_count") == 0
 
 
 def hang_up(s, key, stream, count):

@@ -77,7 +77,13 @@ run 1 project create main --tenant acme
 run 1 project create main --tenant nobody
 says "an unknown tenant" 'no tenant "nobody"'
 run 0 project show main --tenant acme --json
-json "a project" '.tenant == "acme" and .status == "active"'
+json "a project" '.tenant == "acme" and .status == "active" and .priority == 0'
+run 0 project update main --tenant acme --priority -5 --json
+json "a priority" '.priority == -5'
+run 2 project update main --tenant acme
+run 2 project update main --tenant acme --priority 101
+run 1 project update nobody --tenant acme --priority 1
+run 0 project update main --tenant acme --priority 0
 
 # Keys: shown once, then never again.
 run 0 key create laptop --tenant acme --project main --models tollgate-demo,other --expires 30d --json

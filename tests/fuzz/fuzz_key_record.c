@@ -19,6 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     assert(r.model_count >= 0 && r.model_count <= KEY_MODELS_MAX);
     assert(r.version >= 0 && r.expires_wall_ms >= 0);
     assert(strlen(r.currency) == 3);
+    assert(r.priority >= -KEY_PRIORITY_MAX && r.priority <= KEY_PRIORITY_MAX);
     for (int i = 0; i < r.model_count; i++) {
         assert(strnlen(r.models[i], KEY_MODEL_NAME_MAX) < KEY_MODEL_NAME_MAX);
         assert(key_record_allows(&r, r.models[i]));

@@ -80,6 +80,13 @@ static void change(void)
     CHECK_INT(limit_set(pg, &actor, SUBJECT_KEY, &tenant, &l, &err), NOT_FOUND);
     CHECK(count("SELECT max(version) FROM key_records") > version);
 
+    version = count("SELECT max(version) FROM key_records");
+    CHECK_INT(project_set_priority(pg, &actor, &project, 101, &err), INVALID);
+    CHECK_INT(project_set_priority(pg, &actor, &tenant, 1, &err), NOT_FOUND);
+    CHECK_INT(project_set_priority(pg, &actor, &project, -7, &err), OK);
+    CHECK_INT(count("SELECT priority FROM key_records"), -7);
+    CHECK(count("SELECT max(version) FROM key_records") > version);
+
     struct key_change kc = {.model_count = 0};
     CHECK_INT(key_update(pg, &actor, &key_id, &kc, &err), OK);
     CHECK_INT(count("SELECT cardinality(models) FROM api_keys"), 0);
@@ -115,10 +122,11 @@ static void administrators(void)
 
 static void audit(void)
 {
-    CHECK_INT(count("SELECT count(*) FROM audit_log WHERE actor = 'ada' AND source = 'test'"), 12);
-    CHECK_INT(count("SELECT count(*) FROM audit_log WHERE before::text ~ 'sha256|sk-tg-[0-9A-Za-z]{10}'"
-                    " OR after::text ~ 'sha256|sk-tg-[0-9A-Za-z]{10}'"),
-              0);
+    CHECK_INT(count("SELECT count(*) FROM audit_log WHERE actor = 'ada' AND source = 'test'"), 13);
+    CHECK_INT(
+        count("SELECT count(*) FROM audit_log WHERE before::text ~ 'sha256|sk-tg-[0-9A-Za-z]{10}'"
+              " OR after::text ~ 'sha256|sk-tg-[0-9A-Za-z]{10}'"),
+        0);
     CHECK_INT(
         count("SELECT count(*) FROM audit_log WHERE action = 'limit.set'"
               " AND before->>'requests_per_min' = '10' AND after->>'tokens_per_min' = '2000'"),

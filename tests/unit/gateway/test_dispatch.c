@@ -24,6 +24,29 @@ static void test_best(void)
         CHECK_INT(dispatch_best(cases[i].views, cases[i].count), cases[i].want);
 }
 
+static void test_places(void)
+{
+    /* In this order they come; `front`: asked again. */
+    static const struct {
+        int priority;
+        bool front;
+    } come[] = {{0, false}, {5, false}, {0, false}, {-3, false},
+                {5, false}, {0, true},  {5, true},  {9, false}};
+    static const int want[] = {7, 6, 1, 4, 5, 0, 2, 3};
+    enum { COUNT = sizeof want / sizeof *want };
+    static struct request r[COUNT];
+    struct list waiting;
+    list_init(&waiting);
+    for (int i = 0; i < COUNT; i++) {
+        r[i].priority = come[i].priority;
+        dispatch_place(&waiting, &r[i], come[i].front);
+    }
+    int n = 0;
+    for (struct list *at = waiting.next; at != &waiting && n < COUNT; at = at->next)
+        CHECK(list_entry(at, struct request, fifo) == &r[want[n++]]);
+    CHECK_INT(n, COUNT);
+}
+
 /* The table of states, whole. */
 static void test_steps(void)
 {
@@ -49,6 +72,7 @@ static void test_steps(void)
 int main(void)
 {
     test_best();
+    test_places();
     test_steps();
     return check_done();
 }
