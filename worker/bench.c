@@ -13,8 +13,8 @@ const struct bench_case bench_cases[BENCH_CASES] = {
 };
 
 enum { STEP_TOKENS = 512, RUNS_MAX = 7 };
-static const double RUNS_SECONDS = 3;
-static const double READ_MOST = 512e6; /* of a machine's measurement */
+static const double RUNS_SECONDS = 4;
+static const double READ_MOST = 512e6; /* of the memory that is read to measure it */
 
 /* Returns the rows of a step of the case. */
 static int step_work(const struct model *m, const struct bench_case *c, struct model_work *out)
@@ -29,17 +29,23 @@ static int step_work(const struct model *m, const struct bench_case *c, struct m
     return rows;
 }
 
-enum status bench_machine(const struct model *m, const struct bench_case *c, struct limits *out,
-                          struct error *err)
+static enum status meter_new(const struct model *m, struct limits_meter **out, struct error *err)
 {
+    /* So many rows that they choose every expert. */
+    struct model_step step = {.rows = 1 << 20, .sequences = 1 << 20, .logits = 1};
     struct model_work work;
-    step_work(m, c, &work);
-    struct pool *pool = pool_new(model_threads(m));
-    if (!pool)
-        return error_set(err, NOMEM, "out of memory or threads");
+    model_work(m, &step, &work);
     double bytes = work.bytes < READ_MOST ? work.bytes : READ_MOST;
-    enum status st = limits_measure(pool, (size_t)bytes, out, err);
-    pool_free(pool);
+    return limits_meter_new(model_threads(m), (size_t)bytes, out, err);
+}
+
+enum status bench_machine(const struct model *m, struct limits *out, struct error *err)
+{
+    struct limits_meter *meter = NULL;
+    enum status st = meter_new(m, &meter, err);
+    if (st == OK)
+        limits_measure(meter, out);
+    limits_meter_free(meter);
     return st;
 }
 
@@ -119,29 +125,55 @@ static enum status time_once(struct model *m, const struct bench_case *c, double
     return st;
 }
 
+static double share(const struct bench_run *r)
+{
+    return r->tokens_per_s / r->limit.tokens_per_s;
+}
+
 static int compare(const void *a, const void *b)
 {
-    double x = *(const double *)a, y = *(const double *)b;
+    double x = share(a), y = share(b);
     return (x > y) - (x < y);
 }
 
-enum status bench_time(struct model *m, const struct bench_case *c, double *tokens_per_s,
+/* before: the machine's measurement just before the run; afterwards the one behind it. */
+static enum status run_once(struct model *m, const struct bench_case *c,
+                            const struct limits_meter *meter, struct limits *before,
+                            struct bench_run *out, struct error *err)
+{
+    double per_token;
+    enum status st = time_once(m, c, &per_token, err);
+    if (st != OK)
+        return st;
+    out->tokens_per_s = 1 / per_token;
+    out->machine = *before;
+    limits_measure(meter, before);
+    limits_best(&out->machine, before);
+    bench_limit(m, c, &out->machine, &out->limit);
+    return OK;
+}
+
+enum status bench_time(struct model *m, const struct bench_case *c, struct bench_run *out,
                        struct error *err)
 {
-    double per_token[RUNS_MAX];
+    struct bench_run run[RUNS_MAX];
     int runs = 0;
+    struct limits machine;
+    struct limits_meter *meter = NULL;
+    enum status st = meter_new(m, &meter, err);
+    if (st == OK)
+        limits_measure(meter, &machine);
     int64_t start = clock_mono_us();
-    while (runs < RUNS_MAX &&
-           (runs == 0 || (double)(clock_mono_us() - start) / 1e6 < RUNS_SECONDS)) {
-        enum status st = time_once(m, c, &per_token[runs], err);
-        if (st != OK)
-            return st;
-        runs++;
-    }
+    while (st == OK && runs < RUNS_MAX &&
+           (runs == 0 || (double)(clock_mono_us() - start) / 1e6 < RUNS_SECONDS))
+        st = run_once(m, c, meter, &machine, &run[runs++], err);
+    limits_meter_free(meter);
+    if (st != OK)
+        return st;
     /* The first run may have brought pages and caches in. */
-    double *counted = per_token + (runs > 1);
+    struct bench_run *counted = run + (runs > 1);
     runs -= runs > 1;
     qsort(counted, (size_t)runs, sizeof *counted, compare);
-    *tokens_per_s = 2 / (counted[runs / 2] + counted[(runs - 1) / 2]);
+    *out = counted[(runs - 1) / 2];
     return OK;
 }

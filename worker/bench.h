@@ -27,16 +27,24 @@ struct bench_limit {
     bool by_reading; /* else by arithmetic */
 };
 
-/* What all threads of the model can do, reading as much memory as a step of the case does (at
- * most 512 MB: what is less may stay in the caches from one step to the next). */
-enum status bench_machine(const struct model *m, const struct bench_case *c, struct limits *out,
-                          struct error *err);
+/* What all threads of the model can do now, reading as much memory as the model's weights take (at
+ * most 512 MB: more is not read slower, and less may stay in the caches from one step to the
+ * next). */
+enum status bench_machine(const struct model *m, struct limits *out, struct error *err);
 /* The tokens/s that a machine so measured allows at the most. */
 void bench_limit(const struct model *m, const struct bench_case *c, const struct limits *machine,
                  struct bench_limit *out);
-/* The median of the runs that fit into a few seconds, at least one; the first is not counted
- * when there are more. */
-enum status bench_time(struct model *m, const struct bench_case *c, double *tokens_per_s,
+
+/* Of a run: the machine is measured before and behind it, and the better of the two counts. */
+struct bench_run {
+    double tokens_per_s;
+    struct bench_limit limit;
+    struct limits machine;
+};
+
+/* Of the runs that fit into a few seconds, at least one, the one with the median share of its
+ * limit; the first is not counted when there are more. */
+enum status bench_time(struct model *m, const struct bench_case *c, struct bench_run *out,
                        struct error *err);
 
 #endif

@@ -155,16 +155,13 @@ static enum status print_check(const struct offline_options *o, const struct mod
     print_cache(m, &info, o->kv_bytes, out);
     fprintf(out, "loaded in      %.2f s\n", seconds);
     if (st == OK)
-        st = bench_machine(m, &bench_cases[0], &machine, err);
+        st = bench_machine(m, &machine, err);
     if (st != OK)
         return st;
     print_machine(m, &machine, out);
     fputs("speed          at the most, in tokens/s (--bench measures it):\n", out);
     for (int i = 0; i < BENCH_CASES; i++) {
         struct bench_limit l;
-        st = bench_machine(m, &bench_cases[i], &machine, err);
-        if (st != OK)
-            return st;
         bench_limit(m, &bench_cases[i], &machine, &l);
         fprintf(out, "               %-22s %8.1f, bound by %s\n", bench_cases[i].title,
                 l.tokens_per_s, bound(&l));
@@ -186,17 +183,13 @@ enum status offline_check(const struct offline_options *o, FILE *out, struct err
 static enum status bench_one(struct model *m, const struct bench_case *c, FILE *out,
                              struct error *err)
 {
-    struct limits machine;
-    struct bench_limit limit;
-    double rate;
-    enum status st = bench_machine(m, c, &machine, err);
-    if (st == OK)
-        st = bench_time(m, c, &rate, err);
+    struct bench_run run;
+    enum status st = bench_time(m, c, &run, err);
     if (st != OK)
         return st;
-    bench_limit(m, c, &machine, &limit);
-    fprintf(out, "%-22s %9.1f %9.1f   %-10s %5.0f %%\n", c->title, rate, limit.tokens_per_s,
-            bound(&limit), 100 * rate / limit.tokens_per_s);
+    fprintf(out, "%-22s %9.1f %9.1f   %-10s %5.0f %% %9.1f\n", c->title, run.tokens_per_s,
+            run.limit.tokens_per_s, bound(&run.limit),
+            100 * run.tokens_per_s / run.limit.tokens_per_s, run.machine.bytes_per_s / 1e9);
     return flushed(out, err);
 }
 
@@ -209,11 +202,12 @@ static enum status bench_all(const struct offline_options *o, struct model *m, F
                              struct error *err)
 {
     struct limits machine;
-    enum status st = bench_machine(m, &bench_cases[0], &machine, err);
+    enum status st = bench_machine(m, &machine, err);
     if (st != OK)
         return st;
     print_machine(m, &machine, out);
-    fprintf(out, "\n%-22s %9s %9s   %-10s %7s\n", "", "tokens/s", "limit", "bound by", "share");
+    fprintf(out, "\n%-22s %9s %9s   %-10s %7s %9s\n", "", "tokens/s", "limit", "bound by", "share",
+            "reads GB/s");
     for (int i = 0; st == OK && i < BENCH_CASES; i++) {
         const struct bench_case *c = &bench_cases[i];
         if (o->only && strcmp(o->only, c->name) != 0)

@@ -9,11 +9,20 @@
 #endif
 
 #include "base/clock.h"
+#include "worker/cpu/pool.h"
+#include "worker/cpu/store.h"
 
 typedef float f32x16 __attribute__((vector_size(64)));
 
-enum { RUNS = 5, CHAINS = 10, MULTIPLY_ROUNDS = 1500000 };
-static const double READ_BYTES = 1e9; /* of one run */
+enum { RUNS = 3, CHAINS = 10, MULTIPLY_ROUNDS = 1500000 };
+static const double READ_BYTES = 5e8; /* of one run */
+
+struct limits_meter {
+    struct pool *pool;
+    struct store *store;
+    float *data;
+    size_t bytes; /* of each member */
+};
 
 struct job {
     const float *data;
@@ -58,23 +67,15 @@ static double seconds_of(struct pool *pool, void (*run)(void *, int), struct job
     return ((double)(clock_mono_us() - start) + 0.5) / 1e6;
 }
 
-static enum status measure_reads(struct pool *pool, size_t total, double *out, struct error *err)
+static double measure_reads(const struct limits_meter *m)
 {
-    size_t threads = (size_t)pool_threads(pool), bytes = (total / threads + 4096) / 256 * 256;
-    float *data = aligned_alloc(64, bytes * threads);
-    if (!data)
-        return error_set(err, NOMEM, "out of memory to measure with");
-    for (size_t i = 0; i < bytes * threads / 4; i++)
-        data[i] = 1;
-    struct job j = {.data = data, .bytes = bytes};
-    j.rounds = (int)(READ_BYTES / (double)(bytes * threads)) + 1;
-    *out = 0;
+    double total = (double)m->bytes * pool_threads(m->pool), best = 0;
+    struct job j = {.data = m->data, .bytes = m->bytes, .rounds = (int)(READ_BYTES / total) + 1};
     for (int i = 0; i < RUNS; i++) {
-        double rate = (double)(bytes * threads) * j.rounds / seconds_of(pool, read_member, &j);
-        *out = rate > *out ? rate : *out;
+        double rate = total * j.rounds / seconds_of(m->pool, read_member, &j);
+        best = rate > best ? rate : best;
     }
-    free(data);
-    return OK;
+    return best;
 }
 
 #if defined(__x86_64__)
@@ -167,14 +168,48 @@ static double measure_arithmetic(struct pool *pool, enum arithmetic kind)
     return best;
 }
 
-enum status limits_measure(struct pool *pool, size_t bytes, struct limits *out, struct error *err)
+enum status limits_meter_new(int threads, size_t bytes, struct limits_meter **out,
+                             struct error *err)
 {
-    struct limits l;
-    enum status st = measure_reads(pool, bytes, &l.bytes_per_s, err);
-    if (st != OK)
-        return st;
-    for (int kind = 0; kind < ARITHMETIC_KINDS; kind++)
-        l.multiply_adds_per_s[kind] = measure_arithmetic(pool, (enum arithmetic)kind);
-    *out = l;
+    struct limits_meter *m = calloc(1, sizeof *m);
+    if (!m)
+        return error_set(err, NOMEM, "out of memory to measure with");
+    m->bytes = (bytes / (size_t)threads + 4096) / 256 * 256;
+    m->pool = pool_new(threads);
+    m->store = store_new();
+    if (m->pool && m->store)
+        m->data = store_alloc(m->store, m->bytes * (size_t)threads);
+    if (!m->data) {
+        limits_meter_free(m);
+        return error_set(err, NOMEM, "out of memory or threads to measure with");
+    }
+    for (size_t i = 0; i < m->bytes / 4 * (size_t)threads; i++)
+        m->data[i] = 1;
+    *out = m;
     return OK;
+}
+
+void limits_meter_free(struct limits_meter *m)
+{
+    if (!m)
+        return;
+    store_free(m->store);
+    pool_free(m->pool);
+    free(m);
+}
+
+void limits_measure(const struct limits_meter *m, struct limits *out)
+{
+    out->bytes_per_s = measure_reads(m);
+    for (int kind = 0; kind < ARITHMETIC_KINDS; kind++)
+        out->multiply_adds_per_s[kind] = measure_arithmetic(m->pool, (enum arithmetic)kind);
+}
+
+void limits_best(struct limits *l, const struct limits *other)
+{
+    if (other->bytes_per_s > l->bytes_per_s)
+        l->bytes_per_s = other->bytes_per_s;
+    for (int kind = 0; kind < ARITHMETIC_KINDS; kind++)
+        if (other->multiply_adds_per_s[kind] > l->multiply_adds_per_s[kind])
+            l->multiply_adds_per_s[kind] = other->multiply_adds_per_s[kind];
 }

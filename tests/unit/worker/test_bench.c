@@ -29,23 +29,45 @@ static void test_limits(const struct model *m)
     CHECK(many > 2 * one && many < 16 * one);
 }
 
+static void check_machine(const struct limits *l)
+{
+    CHECK(l->bytes_per_s > 0);
+    for (int i = 0; i < ARITHMETIC_KINDS; i++)
+        CHECK(l->multiply_adds_per_s[i] > 0);
+}
+
+static void test_time(struct model *m, const struct bench_case *c)
+{
+    struct bench_run run;
+    struct error err = {""};
+    CHECK_FATAL(bench_time(m, c, &run, &err) == OK);
+    CHECK(run.tokens_per_s > 0 && isfinite(run.tokens_per_s));
+    check_machine(&run.machine);
+    struct bench_limit limit;
+    bench_limit(m, c, &run.machine, &limit);
+    CHECK(limit.tokens_per_s == run.limit.tokens_per_s);
+}
+
+static void test_best(void)
+{
+    struct limits a = {1, {4, 5, 6}}, b = {2, {3, 7, 6}};
+    limits_best(&a, &b);
+    CHECK(a.bytes_per_s == 2 && a.multiply_adds_per_s[0] == 4 && a.multiply_adds_per_s[1] == 7 &&
+          a.multiply_adds_per_s[2] == 6);
+}
+
 int main(void)
 {
     struct model_options options = {.threads = 2};
     struct model *m = golden_model("models/demo", &options);
     struct error err = {""};
     test_limits(m);
+    test_best();
     struct limits machine = {0};
-    CHECK_FATAL(bench_machine(m, &bench_cases[0], &machine, &err) == OK);
-    CHECK(machine.bytes_per_s > 0);
-    for (int i = 0; i < ARITHMETIC_KINDS; i++)
-        CHECK(machine.multiply_adds_per_s[i] > 0);
-    struct bench_case quick = {"quick", "quick", 3, 5, 4}, prompt = {"prompt", "prompt", 1, 9, 0};
-    double rate = 0;
-    CHECK_FATAL(bench_time(m, &quick, &rate, &err) == OK);
-    CHECK(rate > 0 && isfinite(rate));
-    CHECK_FATAL(bench_time(m, &prompt, &rate, &err) == OK);
-    CHECK(rate > 0 && isfinite(rate));
+    CHECK_FATAL(bench_machine(m, &machine, &err) == OK);
+    check_machine(&machine);
+    test_time(m, &(struct bench_case){"quick", "quick", 3, 5, 4});
+    test_time(m, &(struct bench_case){"prompt", "prompt", 1, 9, 0});
     model_free(m);
     return check_done();
 }
