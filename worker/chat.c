@@ -14,21 +14,41 @@ enum { CONFIG_BYTES_MAX = 4 << 20 };
 struct chat_template {
     const struct tokenizer *tokenizer;
     const struct chat_kind *kind;
+    enum tool_form tools;
     struct chat_markers markers;
     int32_t fim_begin, fim_hole, fim_end;
     int32_t bos; /* in front of a completed text; -1: none */
 };
 
-static const struct chat_kind *const kinds[] = {
-    &chat_deepseek_v31, &chat_deepseek_r1_0528,
-    &chat_deepseek_r1,  &chat_deepseek_v3_0324,
-    &chat_deepseek_v3,  &chat_deepseek_v2,
-    &chat_qwen3,        &chat_qwen3_thinking,
-    &chat_qwen25,       &chat_qwen2,
-    &chat_llama32,      &chat_llama31,
-    &chat_llama3,       &chat_llama2,
+const struct chat_kind *const chat_kinds[] = {
+    &chat_deepseek_v31,
+    &chat_deepseek_terminus,
+    &chat_deepseek_r1_0528,
+    &chat_deepseek_r1,
+    &chat_deepseek_r1_free,
+    &chat_deepseek_distill,
+    &chat_deepseek_v3_0324,
+    &chat_deepseek_distill_free,
+    &chat_deepseek_v3,
+    &chat_deepseek_v2,
+    &chat_qwen3,
+    &chat_qwen3_thinking,
+    &chat_qwen3_instruct,
+    &chat_qwq,
+    &chat_qwq_preview,
+    &chat_qwen25,
+    &chat_qwen25_first,
+    &chat_qwen2,
+    &chat_qwen15,
+    &chat_llama32,
+    &chat_llama31,
+    &chat_llama3,
+    &chat_llama2,
     &chat_mixtral,
+    &chat_mixtral_first,
+    &chat_mistral_first,
 };
+const int chat_kind_count = sizeof chat_kinds / sizeof *chat_kinds;
 
 static bool matches(const struct chat_kind *k, const char *text)
 {
@@ -41,11 +61,11 @@ static bool matches(const struct chat_kind *k, const char *text)
     return true;
 }
 
-static const struct chat_kind *find_kind(const char *text)
+const struct chat_kind *chat_kind_of(const char *text)
 {
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (matches(kinds[i], text))
-            return kinds[i];
+    for (int i = 0; i < chat_kind_count; i++)
+        if (matches(chat_kinds[i], text))
+            return chat_kinds[i];
     return NULL;
 }
 
@@ -58,6 +78,15 @@ static enum status check_tokens(const struct chat_template *c, struct error *err
                              "tokenizer has not",
                              c->kind->name, c->kind->needs[i]);
     return OK;
+}
+
+/* Some families share a template, but not the tokens for calls. */
+static enum tool_form tools_of(const struct chat_kind *k, const struct tokenizer *t)
+{
+    for (int i = 0; i < CHAT_TEXTS_MAX && k->tool_tokens[i]; i++)
+        if (tokenizer_id(t, k->tool_tokens[i]) < 0)
+            return TOOLS_NONE;
+    return k->tools;
 }
 
 static void add_stop(struct chat_markers *m, int64_t id)
@@ -108,13 +137,13 @@ static void set_markers(struct chat_template *c)
 {
     const struct tokenizer *t = c->tokenizer;
     const struct chat_kind *k = c->kind;
-    bool deepseek = k->tools == TOOLS_DEEPSEEK || k->tools == TOOLS_DEEPSEEK_31;
-    bool qwen = k->tools == TOOLS_QWEN;
+    bool deepseek = c->tools == TOOLS_DEEPSEEK || c->tools == TOOLS_DEEPSEEK_31;
+    bool qwen = c->tools == TOOLS_QWEN;
     c->markers = (struct chat_markers){
         .think_begin = tokenizer_id(t, "<think>"),
         .think_end = tokenizer_id(t, "</think>"),
         .opens_thinking = k->opens_thinking,
-        .tools = k->tools,
+        .tools = c->tools,
         .calls_begin = deepseek ? tokenizer_id(t, "<｜tool▁calls▁begin｜>") : -1,
         .calls_end = deepseek ? tokenizer_id(t, "<｜tool▁calls▁end｜>") : -1,
         .call_begin = deepseek ? tokenizer_id(t, "<｜tool▁call▁begin｜>")
@@ -146,14 +175,15 @@ static void set_fill_tokens(struct chat_template *c)
 static enum status load(struct chat_template *c, const char *dir, const char *text,
                         struct error *err)
 {
-    c->kind = find_kind(text);
+    c->kind = chat_kind_of(text);
     if (!c->kind)
         return error_set(err, INVALID,
-                         "the chat template is none that this program knows (DeepSeek V2, V3, R1, "
-                         "V3.1, Qwen2, 2.5, 3, Llama 2, 3, 3.1, Mixtral)");
+                         "the chat template is none that this program knows (DeepSeek V2 to V3.1 "
+                         "and R1, Qwen1.5 to 3, QwQ, Llama 2 to 3.3, Mixtral 8x7B)");
     enum status st = check_tokens(c, err);
     if (st != OK)
         return st;
+    c->tools = tools_of(c->kind, c->tokenizer);
     set_markers(c);
     set_fill_tokens(c);
     return add_generation_stops(dir, &c->markers, err);
@@ -250,7 +280,7 @@ static enum status check_message(const struct chat_template *c, const struct cha
         return error_set(err, INVALID, "messages[%d]: a prefix has no tool calls", at);
     if (m->tool_call_count > 1 && c->kind->single_calls)
         return error_set(err, INVALID, "messages[%d]: this model makes one call at once", at);
-    if (m->tool_call_count && c->kind->tools == TOOLS_NONE)
+    if ((m->tool_call_count || chat_is(m, "tool")) && c->tools == TOOLS_NONE)
         return error_set(err, INVALID, "messages[%d]: this model knows no tools", at);
     if (!utf8_valid((const uint8_t *)m->content, strlen(m->content)))
         return error_set(err, INVALID, "messages[%d]: not UTF-8", at);
@@ -262,7 +292,7 @@ enum status chat_render(const struct chat_template *c, const struct chat_request
 {
     if (in->count <= 0)
         return error_set(err, INVALID, "messages is empty");
-    if (in->tool_count && c->kind->tools == TOOLS_NONE)
+    if (in->tool_count && c->tools == TOOLS_NONE)
         return error_set(err, INVALID, "this model (%s) knows no tools", c->kind->name);
     for (int i = 0; i < in->count; i++) {
         enum status st = check_message(c, in, i, err);

@@ -8,9 +8,8 @@
  * or <Assistant></think>; calls are a name and arguments; results follow the answer that asked for
  * them, and the model goes on without a mark of its own. Reasoning of earlier answers is left out.
  *
- * The first templates of V3 and R1 leave out the end of a message with one call, and the beginning
- * of a second message with calls; here each message is whole, as in the later ones (V3-0324,
- * R1-0528). None but V3.1's shows the tools: for the others the text is that of V2.5's model card.
+ * The first templates leave out parts of calls (decision 071); here each message is whole, as in
+ * the later ones (V3-0324, R1-0528). The tools are shown as the model cards of V2.5 and V3.1 do it.
  */
 #include "worker/chat_private.h"
 
@@ -36,8 +35,6 @@ static enum status render_v2(const struct chat_request *in, struct prompt *p, st
     prompt_literal(p, BOS);
     for (int i = 0; i < in->count; i++) {
         const struct chat_message *m = &in->messages[i];
-        if (chat_is(m, "tool"))
-            return error_set(err, INVALID, "messages[%d]: this model knows no tools", i);
         if (chat_is(m, "user"))
             prompt_words(p, "User: ");
         else if (chat_is(m, "assistant"))
@@ -55,8 +52,8 @@ static enum status render_v2(const struct chat_request *in, struct prompt *p, st
 
 const struct chat_kind chat_deepseek_v2 = {
     .name = "DeepSeek-V2",
-    .has = {"'User: '", "Assistant:"},
-    .has_not = {USER, "[INST]"},
+    .has = {"'User: ' + message['content']", "'Assistant: ' + message['content'] + eos_token"},
+    .has_not = {USER, "tool"},
     .needs = {BOS, EOS},
     .ends = {EOS},
     .render = render_v2,
@@ -65,7 +62,11 @@ const struct chat_kind chat_deepseek_v2 = {
 
 /* ---- V3, R1 ---- */
 
-enum style { STYLE_FIRST, STYLE_LATER };
+enum style {
+    STYLE_FIRST, /* Assistant stands in front of the answer; V2.5, V3, the distills */
+    STYLE_R1,    /* the same; results follow each other without a newline */
+    STYLE_LATER, /* Assistant stands behind the question; V3-0324, R1-0528 */
+};
 
 struct walk {
     const struct chat_request *in;
@@ -127,19 +128,33 @@ static void put_assistant(struct walk *w, const struct chat_message *m)
 {
     if (w->is_tool)
         prompt_literal(w->p, OUTPUTS_END);
-    else if (w->style == STYLE_FIRST)
+    else if (w->style != STYLE_LATER)
         prompt_literal(w->p, ASSISTANT);
-    bool plain_after_tool = w->is_tool && w->style == STYLE_FIRST && !m->tool_call_count;
+    /* The first templates keep the reasoning of what follows results, and of what has calls. */
+    bool keeps = w->style != STYLE_LATER && (w->is_tool || m->tool_call_count);
     w->is_tool = w->after_user = w->in_outputs = false;
     bool prefix = m == chat_prefix(w->in);
     if (prefix)
         put_prefix_reasoning(w, m);
-    bool strip = w->strips_thinking && !plain_after_tool && !prefix;
+    bool strip = w->strips_thinking && !keeps && !prefix;
     prompt_words(w->p, strip ? chat_after_last_think(m->content) : m->content);
     if (m->tool_call_count)
         put_calls(w, m);
     if (!prefix)
         prompt_literal(w->p, EOS);
+}
+
+static void put_result(struct walk *w, const struct chat_message *m)
+{
+    if (!w->in_outputs)
+        prompt_literal(w->p, OUTPUTS_BEGIN);
+    else if (w->style != STYLE_R1)
+        prompt_words(w->p, "\n");
+    prompt_literal(w->p, OUTPUT_BEGIN);
+    prompt_words(w->p, m->content);
+    prompt_literal(w->p, OUTPUT_END);
+    w->is_tool = w->in_outputs = true;
+    w->after_user = false;
 }
 
 static void put_message(struct walk *w, const struct chat_message *m)
@@ -155,11 +170,7 @@ static void put_message(struct walk *w, const struct chat_message *m)
     } else if (chat_is(m, "assistant")) {
         put_assistant(w, m);
     } else if (chat_is(m, "tool")) {
-        prompt_literal(w->p, w->in_outputs ? "\n" OUTPUT_BEGIN : OUTPUTS_BEGIN OUTPUT_BEGIN);
-        prompt_words(w->p, m->content);
-        prompt_literal(w->p, OUTPUT_END);
-        w->is_tool = w->in_outputs = true;
-        w->after_user = false;
+        put_result(w, m);
     }
 }
 
@@ -172,7 +183,7 @@ static enum status render_v3(struct walk *w)
         return OK;
     if (w->is_tool)
         prompt_literal(w->p, OUTPUTS_END);
-    else if (w->style == STYLE_FIRST || !w->after_user)
+    else if (w->style != STYLE_LATER || !w->after_user)
         prompt_literal(w->p, ASSISTANT);
     if (w->begins_thinking && !w->is_tool)
         prompt_literal(w->p, "<think>\n");
@@ -196,7 +207,29 @@ static enum status render_v3_0324(const struct chat_request *in, struct prompt *
 static enum status render_r1(const struct chat_request *in, struct prompt *p, struct error *err)
 {
     struct walk w = {
+        .in = in, .p = p, .style = STYLE_R1, .strips_thinking = true, .begins_thinking = true};
+    return render_v3(&w);
+}
+
+static enum status render_r1_free(const struct chat_request *in, struct prompt *p,
+                                  struct error *err)
+{
+    struct walk w = {.in = in, .p = p, .style = STYLE_R1, .strips_thinking = true};
+    return render_v3(&w);
+}
+
+static enum status render_distill(const struct chat_request *in, struct prompt *p,
+                                  struct error *err)
+{
+    struct walk w = {
         .in = in, .p = p, .style = STYLE_FIRST, .strips_thinking = true, .begins_thinking = true};
+    return render_v3(&w);
+}
+
+static enum status render_distill_free(const struct chat_request *in, struct prompt *p,
+                                       struct error *err)
+{
+    struct walk w = {.in = in, .p = p, .style = STYLE_FIRST, .strips_thinking = true};
     return render_v3(&w);
 }
 
@@ -219,22 +252,18 @@ static bool r1_starts_in_reasoning(const struct chat_request *in)
     return prefix ? prefix_reasons(prefix) : !chat_is(&in->messages[in->count - 1], "tool");
 }
 
-static bool r1_0528_starts_in_reasoning(const struct chat_request *in)
+static bool free_starts_in_reasoning(const struct chat_request *in)
 {
     const struct chat_message *prefix = chat_prefix(in);
     return prefix && prefix_reasons(prefix);
 }
 
-#define V3_TOKENS                                                                                  \
+#define CALL_TOKENS                                                                                \
     {                                                                                              \
-        BOS, EOS, USER, ASSISTANT, CALLS_BEGIN, CALLS_END, CALL_BEGIN, CALL_END, SEP,              \
-            OUTPUTS_BEGIN, OUTPUTS_END, OUTPUT_BEGIN, OUTPUT_END                                   \
+        CALLS_BEGIN, CALLS_END, CALL_BEGIN, CALL_END, SEP, OUTPUTS_BEGIN, OUTPUTS_END,             \
+            OUTPUT_BEGIN, OUTPUT_END                                                               \
     }
-#define R1_TOKENS                                                                                  \
-    {                                                                                              \
-        BOS, EOS, USER, ASSISTANT, CALLS_BEGIN, CALLS_END, CALL_BEGIN, CALL_END, SEP,              \
-            OUTPUTS_BEGIN, OUTPUTS_END, OUTPUT_BEGIN, OUTPUT_END, "<think>", "</think>"            \
-    }
+#define MARKS BOS, EOS, USER, ASSISTANT
 /* Each message: its marks; each call: its marks and the fence. */
 #define V3_OVERHEAD                                                                                \
     {                                                                                              \
@@ -244,8 +273,9 @@ static bool r1_0528_starts_in_reasoning(const struct chat_request *in)
 const struct chat_kind chat_deepseek_v3 = {
     .name = "DeepSeek-V3",
     .has = {USER, "```json"},
-    .has_not = {"is_last_user", "<think>"},
-    .needs = V3_TOKENS,
+    .has_not = {"is_last_user", "think>", "'tool_calls' in message", "if tools"},
+    .needs = {MARKS},
+    .tool_tokens = CALL_TOKENS,
     .ends = {EOS},
     .tools = TOOLS_DEEPSEEK,
     .render = render_v3_first,
@@ -255,8 +285,9 @@ const struct chat_kind chat_deepseek_v3 = {
 const struct chat_kind chat_deepseek_v3_0324 = {
     .name = "DeepSeek-V3-0324",
     .has = {USER, "```json", "is_last_user"},
-    .has_not = {"think>"},
-    .needs = V3_TOKENS,
+    .has_not = {"think>", "if tools"},
+    .needs = {MARKS},
+    .tool_tokens = CALL_TOKENS,
     .ends = {EOS},
     .tools = TOOLS_DEEPSEEK,
     .render = render_v3_0324,
@@ -265,27 +296,71 @@ const struct chat_kind chat_deepseek_v3_0324 = {
 
 const struct chat_kind chat_deepseek_r1 = {
     .name = "DeepSeek-R1",
-    .has = {USER, "```json", ASSISTANT "<think>"},
-    .has_not = {"is_last_user"},
-    .needs = R1_TOKENS,
+    .has = {USER, "```json", ASSISTANT "<think>", "'tool_calls' in message"},
+    .has_not = {"is_last_user", "enable_thinking", "if tools"},
+    .needs = {MARKS, "<think>", "</think>"},
+    .tool_tokens = CALL_TOKENS,
     .ends = {EOS},
     .tools = TOOLS_DEEPSEEK,
-    .thinks = true,
     .render = render_r1,
     .starts_in_reasoning = r1_starts_in_reasoning,
+    .overhead = V3_OVERHEAD,
+};
+
+/* As it was published first: the model begins to think by itself. */
+const struct chat_kind chat_deepseek_r1_free = {
+    .name = "DeepSeek-R1 (first)",
+    .has = {USER, "```json", "</think>", "'tool_calls' in message"},
+    .has_not = {"is_last_user", "<think>", "enable_thinking", "if tools"},
+    .needs = {MARKS, "<think>", "</think>"},
+    .tool_tokens = CALL_TOKENS,
+    .ends = {EOS},
+    .tools = TOOLS_DEEPSEEK,
+    .opens_thinking = true,
+    .render = render_r1_free,
+    .starts_in_reasoning = free_starts_in_reasoning,
+    .overhead = V3_OVERHEAD,
+};
+
+/* Their vocabularies are Qwen's and Llama's: as a rule they have no tokens for calls. */
+const struct chat_kind chat_deepseek_distill = {
+    .name = "DeepSeek-R1-Distill",
+    .has = {USER, "```json", ASSISTANT "<think>"},
+    .has_not = {"is_last_user", "'tool_calls' in message", "enable_thinking", "if tools"},
+    .needs = {MARKS, "<think>", "</think>"},
+    .tool_tokens = CALL_TOKENS,
+    .ends = {EOS},
+    .tools = TOOLS_DEEPSEEK,
+    .render = render_distill,
+    .starts_in_reasoning = r1_starts_in_reasoning,
+    .overhead = V3_OVERHEAD,
+};
+
+const struct chat_kind chat_deepseek_distill_free = {
+    .name = "DeepSeek-R1-Distill (first)",
+    .has = {USER, "```json", "</think>"},
+    .has_not = {"is_last_user", "<think>", "'tool_calls' in message", "enable_thinking",
+                "if tools"},
+    .needs = {MARKS, "<think>", "</think>"},
+    .tool_tokens = CALL_TOKENS,
+    .ends = {EOS},
+    .tools = TOOLS_DEEPSEEK,
+    .opens_thinking = true,
+    .render = render_distill_free,
+    .starts_in_reasoning = free_starts_in_reasoning,
     .overhead = V3_OVERHEAD,
 };
 
 const struct chat_kind chat_deepseek_r1_0528 = {
     .name = "DeepSeek-R1-0528",
     .has = {USER, "```json", "is_last_user", "</think>"},
-    .has_not = {ASSISTANT "<think>", "set thinking"},
-    .needs = R1_TOKENS,
+    .has_not = {ASSISTANT "<think>", "set thinking", "enable_thinking", "if tools"},
+    .needs = {MARKS, "<think>", "</think>"},
+    .tool_tokens = CALL_TOKENS,
     .ends = {EOS},
     .tools = TOOLS_DEEPSEEK,
-    .thinks = true,
     .opens_thinking = true,
     .render = render_r1_0528,
-    .starts_in_reasoning = r1_0528_starts_in_reasoning,
+    .starts_in_reasoning = free_starts_in_reasoning,
     .overhead = V3_OVERHEAD,
 };

@@ -18,6 +18,8 @@ struct walk {
     const struct chat_request *in;
     struct prompt *p;
     bool is_last_user, is_tool;
+    bool always_asks; /* V3.1-Terminus: an answer is asked for whatever came last but results */
+    bool is_only_sys; /* its too: there are system messages, and none but them so far */
 };
 
 static void put_tools(struct walk *w)
@@ -72,7 +74,7 @@ static void put_calls(struct walk *w, const struct chat_message *m)
 static void put_assistant(struct walk *w, const struct chat_message *m)
 {
     bool calls = m->tool_call_count > 0, was_tool = w->is_tool;
-    if (w->is_last_user) {
+    if (w->is_last_user || (calls && w->is_only_sys)) {
         bool think = m->prefix && w->in->thinking && !calls;
         prompt_literal(w->p, think ? ASSISTANT "<think>" : ASSISTANT "</think>");
         put_prefix_reasoning(w, m);
@@ -105,18 +107,40 @@ static void put_message(struct walk *w, const struct chat_message *m)
     }
 }
 
+static bool asks(const struct walk *w)
+{
+    return w->always_asks ? !w->is_tool && !chat_prefix(w->in) : w->is_last_user;
+}
+
+static enum status render_all(struct walk *w)
+{
+    const struct chat_request *in = w->in;
+    bool any;
+    prompt_literal(w->p, BOS);
+    chat_systems(in, w->p, &any);
+    put_tools(w);
+    for (int i = 0; i < in->count && w->always_asks; i++)
+        w->is_only_sys = w->is_only_sys || chat_is(&in->messages[i], "system");
+    for (int i = 0; i < in->count; i++) {
+        put_message(w, &in->messages[i]);
+        w->is_only_sys = w->is_only_sys && chat_is(&in->messages[i], "system");
+    }
+    if (asks(w))
+        prompt_literal(w->p, in->thinking ? ASSISTANT "<think>" : ASSISTANT "</think>");
+    return OK;
+}
+
 static enum status render(const struct chat_request *in, struct prompt *p, struct error *err)
 {
     struct walk w = {.in = in, .p = p};
-    bool any;
-    prompt_literal(p, BOS);
-    chat_systems(in, p, &any);
-    put_tools(&w);
-    for (int i = 0; i < in->count; i++)
-        put_message(&w, &in->messages[i]);
-    if (w.is_last_user && !w.is_tool)
-        prompt_literal(p, in->thinking ? ASSISTANT "<think>" : ASSISTANT "</think>");
-    return OK;
+    return render_all(&w);
+}
+
+static enum status render_terminus(const struct chat_request *in, struct prompt *p,
+                                   struct error *err)
+{
+    struct walk w = {.in = in, .p = p, .always_asks = true};
+    return render_all(&w);
 }
 
 /* The last message that is not a system one, before `end`. */
@@ -128,29 +152,62 @@ static const struct chat_message *last_before(const struct chat_request *in, int
     return NULL;
 }
 
-static bool starts_in_reasoning(const struct chat_request *in)
+static bool starts(const struct chat_request *in, bool always_asks)
 {
-    const struct chat_message *last = &in->messages[in->count - 1];
+    const struct chat_message *last = &in->messages[in->count - 1], *before;
     if (!in->thinking)
         return false;
-    if (!last->prefix)
-        return chat_is(last_before(in, in->count), "user");
+    if (!last->prefix) {
+        before = last_before(in, in->count);
+        return always_asks ? !chat_is(before, "tool") : chat_is(before, "user");
+    }
     return chat_is(last_before(in, in->count - 1), "user") &&
            !(*last->reasoning_content && *last->content);
 }
 
+static bool starts_in_reasoning(const struct chat_request *in)
+{
+    return starts(in, false);
+}
+
+static bool terminus_starts_in_reasoning(const struct chat_request *in)
+{
+    return starts(in, true);
+}
+
+#define CALL_TOKENS                                                                                \
+    {                                                                                              \
+        CALLS_BEGIN, CALLS_END, CALL_BEGIN, CALL_END, SEP, OUTPUT_BEGIN, OUTPUT_END                \
+    }
+/* bos, Assistant, think and the end of a prefix's reasoning; Assistant, think, calls, eos; the text
+ * about tools, a byte a token at worst. */
+#define OVERHEAD                                                                                   \
+    {                                                                                              \
+        .prompt = 4, .message = 5, .tools = 512, .tool = 48                                        \
+    }
+
 const struct chat_kind chat_deepseek_v31 = {
     .name = "DeepSeek-V3.1",
     .has = {USER, "is_last_user", "thinking", "<think>", SEP},
-    .has_not = {"```json"},
-    .needs = {BOS, EOS, USER, ASSISTANT, "<think>", "</think>", CALLS_BEGIN, CALLS_END, CALL_BEGIN,
-              CALL_END, SEP, OUTPUT_BEGIN, OUTPUT_END},
+    .has_not = {"```json", "enable_thinking", "is_only_sys", "{{additional_tool_calls}}"},
+    .needs = {BOS, EOS, USER, ASSISTANT, "<think>", "</think>"},
+    .tool_tokens = CALL_TOKENS,
     .ends = {EOS},
     .tools = TOOLS_DEEPSEEK_31,
-    .thinks = true,
     .render = render,
     .starts_in_reasoning = starts_in_reasoning,
-    /* bos, Assistant, think and the end of a prefix's reasoning; Assistant, think, calls, eos; the
-     * text about tools, a byte a token at worst. */
-    .overhead = {.prompt = 4, .message = 5, .tools = 512, .tool = 48},
+    .overhead = OVERHEAD,
+};
+
+const struct chat_kind chat_deepseek_terminus = {
+    .name = "DeepSeek-V3.1-Terminus",
+    .has = {USER, "is_last_user", "thinking", "<think>", SEP, "is_only_sys"},
+    .has_not = {"```json", "enable_thinking", "if tools"},
+    .needs = {BOS, EOS, USER, ASSISTANT, "<think>", "</think>"},
+    .tool_tokens = CALL_TOKENS,
+    .ends = {EOS},
+    .tools = TOOLS_DEEPSEEK_31,
+    .render = render_terminus,
+    .starts_in_reasoning = terminus_starts_in_reasoning,
+    .overhead = OVERHEAD,
 };

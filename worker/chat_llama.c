@@ -1,5 +1,5 @@
 /*
- * Llama's templates, and Mixtral's. 2: "<s>[INST] words [/INST] answer </s>" with the system text
+ * Llama's templates. 2: "<s>[INST] words [/INST] answer </s>" with the system text
  * inside the first question. 3: a header with the role, words, <|eot_id|>. 3.1 to 3.3 add a system
  * message with a date, show tools in the first question, and take one call a message as JSON; 3.2
  * says today's date, the others a fixed one.
@@ -65,38 +65,12 @@ static enum status render_llama2(const struct chat_request *in, struct prompt *p
 
 const struct chat_kind chat_llama2 = {
     .name = "Llama 2",
-    .has = {"[INST]", "<<SYS>>"},
+    .has = {"<<SYS>>", "{% set system_message = false %}", "bos_token + '[INST] ' + content",
+            "' ' + eos_token"},
+    .has_not = {"tool", "true == true", "elif not", "+ content + ' [/INST]'"},
     .needs = {"<s>", "</s>"},
     .ends = {"</s>"},
     .render = render_llama2,
-    .overhead = {.prompt = 24, .message = 24},
-};
-
-/* ---- Mixtral's first template: the same without system texts, and nothing is stripped ---- */
-
-static enum status render_mixtral(const struct chat_request *in, struct prompt *p,
-                                  struct error *err)
-{
-    prompt_literal(p, "<s>");
-    for (int i = 0; i < in->count; i++) {
-        const struct chat_message *m = &in->messages[i];
-        if (!chat_is(m, i % 2 == 0 ? "user" : "assistant"))
-            return error_set(err, INVALID,
-                             "messages[%d]: this model takes user and assistant in turn", i);
-        prompt_words(p, i % 2 == 0 ? "[INST] " : "");
-        prompt_words(p, m->content);
-        prompt_literal(p, i % 2 == 0 ? " [/INST]" : m->prefix ? "" : "</s>");
-    }
-    return OK;
-}
-
-const struct chat_kind chat_mixtral = {
-    .name = "Mixtral",
-    .has = {"[INST] ", "Only user and assistant roles are supported!"},
-    .has_not = {"<<SYS>>", "tool"},
-    .needs = {"<s>", "</s>"},
-    .ends = {"</s>"},
-    .render = render_mixtral,
     .overhead = {.prompt = 24, .message = 24},
 };
 
@@ -123,11 +97,8 @@ static void put_turn(struct prompt *p, const struct chat_message *m)
 static enum status render_llama3(const struct chat_request *in, struct prompt *p, struct error *err)
 {
     prompt_literal(p, "<|begin_of_text|>");
-    for (int i = 0; i < in->count; i++) {
-        if (chat_is(&in->messages[i], "tool"))
-            return error_set(err, INVALID, "messages[%d]: this model knows no tools", i);
+    for (int i = 0; i < in->count; i++)
         put_turn(p, &in->messages[i]);
-    }
     if (!chat_prefix(in))
         put_header(p, "assistant");
     return OK;
@@ -248,7 +219,7 @@ static enum status render_llama32(const struct chat_request *in, struct prompt *
 
 const struct chat_kind chat_llama3 = {
     .name = "Llama 3",
-    .has = {"<|start_header_id|>", "loop_messages"},
+    .has = {"<|start_header_id|>", "loop_messages", "{% set content = bos_token + content %}"},
     .has_not = {"ipython", "tool", "function"},
     .needs = HEADER_TOKENS,
     .ends = ENDS,
@@ -272,7 +243,7 @@ const struct chat_kind chat_llama32 = {
     .name = "Llama 3.2",
     .has = {"<|start_header_id|>", "ipython", "Cutting Knowledge Date: December 2023",
             "strftime_now"},
-    .has_not = {"<function="},
+    .has_not = {"<function=", "image"},
     .needs = HEADER_TOKENS,
     .ends = ENDS,
     .tools = TOOLS_LLAMA,

@@ -45,12 +45,12 @@ enum { CHAT_TEXTS_MAX = 16 };
 /* A template whose text we know. */
 struct chat_kind {
     const char *name;
-    const char *has[CHAT_TEXTS_MAX];     /* its text holds all of these ... */
-    const char *has_not[CHAT_TEXTS_MAX]; /* ... and none of these */
-    const char *needs[CHAT_TEXTS_MAX];   /* added tokens */
-    const char *ends[CHAT_TEXTS_MAX];    /* tokens that end an answer, where the model has them */
+    const char *has[CHAT_TEXTS_MAX];         /* its text holds all of these ... */
+    const char *has_not[CHAT_TEXTS_MAX];     /* ... and none of these */
+    const char *needs[CHAT_TEXTS_MAX];       /* added tokens */
+    const char *tool_tokens[CHAT_TEXTS_MAX]; /* more of them; without one there are no tools */
+    const char *ends[CHAT_TEXTS_MAX]; /* tokens that end an answer, where the model has them */
     enum tool_form tools;
-    bool thinks;         /* <think> and </think> are its marks */
     bool opens_thinking; /* see chat_markers */
     bool single_calls;   /* a message has one call at most */
     /* The roles are known, prefix is in place. INVALID: err says why. */
@@ -60,8 +60,17 @@ struct chat_kind {
 };
 
 extern const struct chat_kind chat_deepseek_v2, chat_deepseek_v3, chat_deepseek_v3_0324,
-    chat_deepseek_r1, chat_deepseek_r1_0528, chat_deepseek_v31;
-extern const struct chat_kind chat_qwen2, chat_qwen25, chat_qwen3, chat_qwen3_thinking;
-extern const struct chat_kind chat_llama2, chat_llama3, chat_llama31, chat_llama32, chat_mixtral;
+    chat_deepseek_r1, chat_deepseek_r1_free, chat_deepseek_distill, chat_deepseek_distill_free,
+    chat_deepseek_r1_0528, chat_deepseek_v31, chat_deepseek_terminus;
+extern const struct chat_kind chat_qwen15, chat_qwen2, chat_qwen25, chat_qwen25_first,
+    chat_qwq_preview, chat_qwq, chat_qwen3, chat_qwen3_thinking, chat_qwen3_instruct;
+extern const struct chat_kind chat_llama2, chat_llama3, chat_llama31, chat_llama32, chat_mixtral,
+    chat_mixtral_first, chat_mistral_first;
+
+/* Which of them a template's text is; NULL: none. */
+const struct chat_kind *chat_kind_of(const char *text);
+/* All of them. */
+extern const struct chat_kind *const chat_kinds[];
+extern const int chat_kind_count;
 
 #endif

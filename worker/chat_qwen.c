@@ -1,8 +1,9 @@
 /*
- * Qwen's templates, all of the form <|im_start|>role newline words<|im_end|> newline. Qwen2 and 2.5
- * have a system text of their own when none is given; 2.5 and 3 show tools in the system message
- * and calls as JSON between <tool_call> marks. Qwen3 keeps the reasoning of answers since the last
- * question, and begins an answer that is not to think with an empty one.
+ * Qwen's templates, all of the form <|im_start|>role newline words<|im_end|> newline. Those up to
+ * 2.5 have a system text of their own when none is given; from 2.5 on they show tools in the system
+ * message and calls as JSON between <tool_call> marks. QwQ drops the reasoning of all answers but
+ * the last. Qwen3 keeps it since the last question, and begins an answer that is not to think with
+ * an empty one; its Instruct of July 2025 does not think, its Thinking always does.
  */
 #include "worker/chat_private.h"
 
@@ -15,7 +16,8 @@ static void put_turn(struct prompt *p, const char *role, const char *words)
     prompt_literal(p, "<|im_end|>\n");
 }
 
-static void put_tools(const struct chat_request *in, struct prompt *p)
+/* The template that Qwen2.5 was published with first doubles the braces of its example. */
+static void put_tools(const struct chat_request *in, struct prompt *p, bool doubled)
 {
     prompt_words(p, "# Tools\n\nYou may call one or more functions to assist with the user "
                     "query.\n\nYou are provided with function signatures within <tools></tools> "
@@ -25,13 +27,15 @@ static void put_tools(const struct chat_request *in, struct prompt *p)
         prompt_tool(p, &in->tools[i], 0, false);
     }
     prompt_literal(p, "\n</tools>\n\nFor each function call, return a json object with function "
-                      "name and arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n"
-                      "{\"name\": <function-name>, \"arguments\": <args-json-object>}\n"
-                      "</tool_call><|im_end|>\n");
+                      "name and arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n");
+    prompt_words(p, doubled ? "{" : "");
+    prompt_words(p, "{\"name\": <function-name>, \"arguments\": <args-json-object>}");
+    prompt_literal(p, doubled ? "}\n</tool_call><|im_end|>\n" : "\n</tool_call><|im_end|>\n");
 }
 
 /* usual: the system text when the messages do not begin with one; NULL: none. */
-static void put_system(const struct chat_request *in, struct prompt *p, const char *usual)
+static void put_system(const struct chat_request *in, struct prompt *p, const char *usual,
+                       bool doubled)
 {
     bool given = chat_is(&in->messages[0], "system");
     const char *text = given ? in->messages[0].content : usual;
@@ -45,7 +49,7 @@ static void put_system(const struct chat_request *in, struct prompt *p, const ch
         prompt_words(p, text);
         prompt_words(p, "\n\n");
     }
-    put_tools(in, p);
+    put_tools(in, p, doubled);
 }
 
 static void put_call(struct prompt *p, const struct tool_call *call)
@@ -70,7 +74,7 @@ static void put_result(const struct chat_request *in, struct prompt *p, int at)
         prompt_literal(p, "<|im_end|>\n");
 }
 
-/* ---- Qwen2, Qwen2.5 ---- */
+/* ---- Qwen1.5, Qwen2, Qwen2.5, QwQ ---- */
 
 static void put_prefix(struct prompt *p, const struct chat_message *m)
 {
@@ -78,12 +82,12 @@ static void put_prefix(struct prompt *p, const struct chat_message *m)
     prompt_words(p, m->content);
 }
 
-static void put_assistant_25(struct prompt *p, const struct chat_message *m)
+static void put_assistant_25(struct prompt *p, const struct chat_message *m, const char *content)
 {
     prompt_literal(p, "<|im_start|>assistant");
     if (*m->content) {
         prompt_words(p, "\n");
-        prompt_words(p, m->content);
+        prompt_words(p, content);
     }
     for (int i = 0; i < m->tool_call_count; i++) {
         prompt_words(p, "\n");
@@ -92,39 +96,69 @@ static void put_assistant_25(struct prompt *p, const struct chat_message *m)
     prompt_literal(p, "<|im_end|>\n");
 }
 
-static enum status render_2(const struct chat_request *in, struct prompt *p, const char *usual)
+static const char *without_thought(const char *content)
 {
-    const struct chat_message *prefix = chat_prefix(in);
-    put_system(in, p, usual);
-    for (int i = 0; i < in->count; i++) {
-        const struct chat_message *m = &in->messages[i];
-        if (i == 0 && chat_is(m, "system"))
-            continue;
-        if (m == prefix)
-            put_prefix(p, m);
-        else if (chat_is(m, "tool"))
-            put_result(in, p, i);
-        else if (m->tool_call_count)
-            put_assistant_25(p, m);
-        else
-            put_turn(p, m->role, m->content);
-    }
-    if (!prefix)
+    content = chat_after_last_think(content);
+    return content + strspn(content, "\n");
+}
+
+static void put_message_2(const struct chat_request *in, struct prompt *p, int at, bool thinks)
+{
+    const struct chat_message *m = &in->messages[at];
+    bool old = thinks && chat_is(m, "assistant") && at + 1 < in->count;
+    const char *content = old ? without_thought(m->content) : m->content;
+    if (m->prefix)
+        put_prefix(p, m);
+    else if (chat_is(m, "tool"))
+        put_result(in, p, at);
+    else if (m->tool_call_count)
+        put_assistant_25(p, m, content);
+    else
+        put_turn(p, m->role, content);
+}
+
+static enum status render_2(const struct chat_request *in, struct prompt *p, const char *usual,
+                            bool doubled)
+{
+    put_system(in, p, usual, doubled);
+    for (int i = chat_is(&in->messages[0], "system"); i < in->count; i++)
+        put_message_2(in, p, i, false);
+    if (!chat_prefix(in))
         prompt_literal(p, "<|im_start|>assistant\n");
     return OK;
 }
 
+static const char qwen25_system[] =
+    "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.";
+
+static enum status render_qwen15(const struct chat_request *in, struct prompt *p, struct error *err)
+{
+    return render_2(in, p, "You are a helpful assistant", false);
+}
+
 static enum status render_qwen2(const struct chat_request *in, struct prompt *p, struct error *err)
 {
-    for (int i = 0; i < in->count; i++)
-        if (chat_is(&in->messages[i], "tool"))
-            return error_set(err, INVALID, "messages[%d]: this model knows no tools", i);
-    return render_2(in, p, "You are a helpful assistant.");
+    return render_2(in, p, "You are a helpful assistant.", false);
 }
 
 static enum status render_qwen25(const struct chat_request *in, struct prompt *p, struct error *err)
 {
-    return render_2(in, p, "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.");
+    return render_2(in, p, qwen25_system, false);
+}
+
+static enum status render_qwen25_first(const struct chat_request *in, struct prompt *p,
+                                       struct error *err)
+{
+    return render_2(in, p, qwen25_system, true);
+}
+
+static enum status render_qwq_preview(const struct chat_request *in, struct prompt *p,
+                                      struct error *err)
+{
+    return render_2(in, p,
+                    "You are a helpful and harmless assistant. You are Qwen developed by Alibaba. "
+                    "You should think step-by-step.",
+                    false);
 }
 
 /* ---- Qwen3 ---- */
@@ -188,17 +222,15 @@ static void put_thought(struct prompt *p, struct text reasoning)
     prompt_literal(p, "\n</think>\n\n");
 }
 
-static void put_assistant_3(const struct chat_request *in, struct prompt *p, int at)
+static void put_assistant_3(const struct chat_request *in, struct prompt *p, int at, bool thinks)
 {
     const struct chat_message *m = &in->messages[at];
     struct text reasoning = reasoning_of(m);
     const char *content = m->content;
-    if (!*m->reasoning_content && strstr(content, "</think>")) {
-        content = chat_after_last_think(content);
-        content += strspn(content, "\n");
-    }
+    if (thinks && !*m->reasoning_content && strstr(content, "</think>"))
+        content = without_thought(content);
     prompt_literal(p, "<|im_start|>assistant\n");
-    if (at > last_question(in) && (at + 1 == in->count || reasoning.len)) {
+    if (thinks && at > last_question(in) && (at + 1 == in->count || reasoning.len)) {
         put_thought(p, reasoning);
         content += strspn(content, "\n");
     }
@@ -225,41 +257,69 @@ static void put_prefix_3(const struct chat_request *in, struct prompt *p, bool a
     prompt_words(p, m->content);
 }
 
-static enum status render_3(const struct chat_request *in, struct prompt *p, bool always)
+enum thinking { THINKS_NEVER, THINKS_WHEN_ASKED, THINKS_ALWAYS };
+
+static void put_message_3(const struct chat_request *in, struct prompt *p, int at,
+                          enum thinking thinking)
 {
-    put_system(in, p, NULL);
-    for (int i = 0; i < in->count; i++) {
-        const struct chat_message *m = &in->messages[i];
-        if (i == 0 && chat_is(m, "system"))
-            continue;
-        if (m->prefix)
-            put_prefix_3(in, p, always);
-        else if (chat_is(m, "tool"))
-            put_result(in, p, i);
-        else if (chat_is(m, "assistant"))
-            put_assistant_3(in, p, i);
-        else
-            put_turn(p, m->role, m->content);
-    }
+    const struct chat_message *m = &in->messages[at];
+    if (m->prefix && thinking == THINKS_NEVER)
+        put_prefix(p, m);
+    else if (m->prefix)
+        put_prefix_3(in, p, thinking == THINKS_ALWAYS);
+    else if (chat_is(m, "tool"))
+        put_result(in, p, at);
+    else if (chat_is(m, "assistant"))
+        put_assistant_3(in, p, at, thinking != THINKS_NEVER);
+    else
+        put_turn(p, m->role, m->content);
+}
+
+static enum status render_3(const struct chat_request *in, struct prompt *p, enum thinking thinking)
+{
+    put_system(in, p, NULL, false);
+    for (int i = chat_is(&in->messages[0], "system"); i < in->count; i++)
+        put_message_3(in, p, i, thinking);
     if (chat_prefix(in))
         return OK;
     prompt_literal(p, "<|im_start|>assistant\n");
-    if (always)
+    if (thinking == THINKS_ALWAYS)
         prompt_literal(p, "<think>\n");
-    else if (!in->thinking)
+    else if (thinking == THINKS_WHEN_ASKED && !in->thinking)
         put_thought(p, (struct text){"", 0});
     return OK;
 }
 
 static enum status render_qwen3(const struct chat_request *in, struct prompt *p, struct error *err)
 {
-    return render_3(in, p, false);
+    return render_3(in, p, THINKS_WHEN_ASKED);
 }
 
 static enum status render_qwen3_thinking(const struct chat_request *in, struct prompt *p,
                                          struct error *err)
 {
-    return render_3(in, p, true);
+    return render_3(in, p, THINKS_ALWAYS);
+}
+
+static enum status render_qwen3_instruct(const struct chat_request *in, struct prompt *p,
+                                         struct error *err)
+{
+    return render_3(in, p, THINKS_NEVER);
+}
+
+/* With tools there is a system text, if an empty one. */
+static enum status render_qwq(const struct chat_request *in, struct prompt *p, struct error *err)
+{
+    const struct chat_message *prefix = chat_prefix(in);
+    put_system(in, p, in->tool_count ? "" : NULL, false);
+    for (int i = chat_is(&in->messages[0], "system"); i < in->count; i++)
+        if (&in->messages[i] != prefix)
+            put_message_2(in, p, i, true);
+    if (prefix)
+        put_prefix_3(in, p, true);
+    else
+        prompt_literal(p, "<|im_start|>assistant\n<think>\n");
+    return OK;
 }
 
 static bool prefix_reasons(const struct chat_message *m)
@@ -273,7 +333,7 @@ static bool qwen3_starts(const struct chat_request *in)
     return in->thinking && m && prefix_reasons(m);
 }
 
-static bool qwen3_thinking_starts(const struct chat_request *in)
+static bool always_starts(const struct chat_request *in)
 {
     const struct chat_message *m = chat_prefix(in);
     return !m || prefix_reasons(m);
@@ -282,18 +342,33 @@ static bool qwen3_thinking_starts(const struct chat_request *in)
 /* The usual system text; role, newlines and the empty thought of each message. */
 #define OVERHEAD                                                                                   \
     {                                                                                              \
-        .prompt = 96, .message = 24, .tools = 512, .tool = 64                                      \
+        .prompt = 144, .message = 24, .tools = 512, .tool = 64                                     \
     }
 #define ENDS                                                                                       \
     {                                                                                              \
         "<|im_end|>", "<|endoftext|>"                                                              \
     }
 
+#define MARKS "<|im_start|>", "<|im_end|>"
+#define CALLS "<tool_call>", "</tool_call>"
+#define THOUGHTS "<think>", "</think>"
+#define DOUBLED "{{\\\"name\\\""
+
+const struct chat_kind chat_qwen15 = {
+    .name = "Qwen1.5",
+    .has = {"<|im_start|>", "You are a helpful assistant<|im_end|>"},
+    .has_not = {"tool", "<think>", "bos_token"},
+    .needs = {MARKS},
+    .ends = ENDS,
+    .render = render_qwen15,
+    .overhead = OVERHEAD,
+};
+
 const struct chat_kind chat_qwen2 = {
     .name = "Qwen2",
-    .has = {"<|im_start|>", "You are a helpful assistant"},
-    .has_not = {"tool", "<think>"},
-    .needs = {"<|im_start|>", "<|im_end|>"},
+    .has = {"<|im_start|>", "You are a helpful assistant.<|im_end|>"},
+    .has_not = {"tool", "<think>", "bos_token"},
+    .needs = {MARKS},
     .ends = ENDS,
     .render = render_qwen2,
     .overhead = OVERHEAD,
@@ -303,11 +378,46 @@ const struct chat_kind chat_qwen25 = {
     .name = "Qwen2.5",
     .has = {"<|im_start|>", "You are Qwen, created by Alibaba Cloud.", "<tool_call>",
             "<tool_response>"},
-    .has_not = {"think>", "<function="},
-    .needs = {"<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>"},
+    .has_not = {"think>", "<function=", DOUBLED},
+    .needs = {MARKS, CALLS},
     .ends = ENDS,
     .tools = TOOLS_QWEN,
     .render = render_qwen25,
+    .overhead = OVERHEAD,
+};
+
+const struct chat_kind chat_qwen25_first = {
+    .name = "Qwen2.5 (first)",
+    .has = {"<|im_start|>", "You are Qwen, created by Alibaba Cloud.", "<tool_call>",
+            "<tool_response>", DOUBLED},
+    .has_not = {"think>", "<function="},
+    .needs = {MARKS, CALLS},
+    .ends = ENDS,
+    .tools = TOOLS_QWEN,
+    .render = render_qwen25_first,
+    .overhead = OVERHEAD,
+};
+
+const struct chat_kind chat_qwq_preview = {
+    .name = "QwQ-Preview",
+    .has = {"<|im_start|>", "You should think step-by-step.", "<tool_call>", "<tool_response>"},
+    .has_not = {"think>", "<function="},
+    .needs = {MARKS, CALLS},
+    .ends = ENDS,
+    .tools = TOOLS_QWEN,
+    .render = render_qwq_preview,
+    .overhead = OVERHEAD,
+};
+
+const struct chat_kind chat_qwq = {
+    .name = "QwQ",
+    .has = {"<|im_start|>assistant\\n<think>\\n", "</think>", "<tool_call>", "<tool_response>"},
+    .has_not = {"<function=", "enable_thinking", "last_query_index"},
+    .needs = {MARKS, CALLS, THOUGHTS},
+    .ends = ENDS,
+    .tools = TOOLS_QWEN,
+    .render = render_qwq,
+    .starts_in_reasoning = always_starts,
     .overhead = OVERHEAD,
 };
 
@@ -315,10 +425,9 @@ const struct chat_kind chat_qwen3 = {
     .name = "Qwen3",
     .has = {"<|im_start|>", "enable_thinking", "last_query_index", "<tool_call>"},
     .has_not = {"<function="},
-    .needs = {"<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>", "<think>", "</think>"},
+    .needs = {MARKS, CALLS, THOUGHTS},
     .ends = ENDS,
     .tools = TOOLS_QWEN,
-    .thinks = true,
     .opens_thinking = true,
     .render = render_qwen3,
     .starts_in_reasoning = qwen3_starts,
@@ -329,11 +438,22 @@ const struct chat_kind chat_qwen3_thinking = {
     .name = "Qwen3-Thinking",
     .has = {"<|im_start|>assistant\\n<think>\\n", "last_query_index", "<tool_call>"},
     .has_not = {"<function=", "enable_thinking"},
-    .needs = {"<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>", "<think>", "</think>"},
+    .needs = {MARKS, CALLS, THOUGHTS},
     .ends = ENDS,
     .tools = TOOLS_QWEN,
-    .thinks = true,
     .render = render_qwen3_thinking,
-    .starts_in_reasoning = qwen3_thinking_starts,
+    .starts_in_reasoning = always_starts,
+    .overhead = OVERHEAD,
+};
+
+const struct chat_kind chat_qwen3_instruct = {
+    .name = "Qwen3-Instruct",
+    .has = {"<|im_start|>assistant\\n'", "<tool_call>", "<tool_response>",
+            "set content = message.content"},
+    .has_not = {"think", "You are a", "You are Qwen", "<function=", "boxed"},
+    .needs = {MARKS, CALLS},
+    .ends = ENDS,
+    .tools = TOOLS_QWEN,
+    .render = render_qwen3_instruct,
     .overhead = OVERHEAD,
 };

@@ -2,9 +2,12 @@
 
     python3 tests/golden/make_chat_kinds.py DIR > tests/golden/chat_kinds.json
 
-DIR holds the templates as KIND.jinja (see KINDS). They belong to their publishers and are not kept
-here; what a test needs to have one recognised is in HINTS. Needs jinja2.
+DIR holds the templates as FILE.jinja (see TEMPLATES): the chat_template of the named model's
+tokenizer_config.json, or its chat_template.jinja. They belong to their publishers and are not kept
+here. Of their texts the golden file has only which of MARKERS each holds; chat.c tells templates
+apart by those. Needs jinja2.
 """
+import copy
 import datetime
 import json
 import sys
@@ -12,30 +15,59 @@ import sys
 import jinja2
 
 WALL_S = 1753660800  # 28 Jul 2025
-HINTS = {  # texts that tell the templates apart
-    "deepseek-v2": "{{ 'User: ' }}{{ 'Assistant:' }}",
-    "deepseek-v3": "<｜User｜> ```json",
-    "deepseek-v3-0324": "<｜User｜> ```json is_last_user",
-    "deepseek-r1": "<｜User｜> ```json </think> <｜Assistant｜><think>\\n",
-    "deepseek-r1-0528": "<｜User｜> ```json is_last_user </think>",
-    "deepseek-v3.1": "<｜User｜> is_last_user thinking <think> <｜tool▁sep｜>",
-    "deepseek-v3.1-tools": "<｜User｜> is_last_user thinking <think> <｜tool▁sep｜>",
-    "qwen2": "<|im_start|> You are a helpful assistant.",
-    "qwen2.5": "<|im_start|> You are Qwen, created by Alibaba Cloud. <tool_call> <tool_response>",
-    "qwen3": "<|im_start|> enable_thinking last_query_index <tool_call> <think>",
-    "qwen3-thinking": "<|im_start|>assistant\\n<think>\\n last_query_index <tool_call>",
-    "llama2": "[INST] <<SYS>>",
-    "mixtral": "[INST] Only user and assistant roles are supported!",
-    "llama3": "<|start_header_id|> loop_messages",
-    "llama3.1": "<|start_header_id|> ipython Cutting Knowledge Date: December 2023",
-    "llama3.2": "<|start_header_id|> ipython Cutting Knowledge Date: December 2023 strftime_now",
+# file: the kind that it is (None: none that is known), the model whose template it is
+TEMPLATES = {
+    "ds-v2-lite": ("DeepSeek-V2", "DeepSeek-V2-Lite-Chat"),
+    "ds-v25": ("DeepSeek-V3", "DeepSeek-V2.5"),
+    "ds-v3": ("DeepSeek-V3", "DeepSeek-V3"),
+    "ds-v3-0324": ("DeepSeek-V3-0324", "DeepSeek-V3-0324"),
+    "ds-r1": ("DeepSeek-R1", "DeepSeek-R1"),
+    "ds-r1-early": ("DeepSeek-R1 (first)", "DeepSeek-R1 of January 2025"),
+    "ds-distill": ("DeepSeek-R1-Distill", "DeepSeek-R1-Distill-Qwen-7B, -Llama-8B"),
+    "ds-distill-early": ("DeepSeek-R1-Distill (first)", "the same of January 2025"),
+    "ds-r1-0528": ("DeepSeek-R1-0528", "DeepSeek-R1-0528-Qwen3-8B"),
+    "ds-v31": ("DeepSeek-V3.1", "DeepSeek-V3.1"),
+    "ds-v31-terminus": ("DeepSeek-V3.1-Terminus", "DeepSeek-V3.1-Terminus, V3.2-Exp"),
+    "qwen15": ("Qwen1.5", "Qwen1.5-0.5B"),
+    "qwen2": ("Qwen2", "Qwen2-7B-Instruct, Qwen1.5-4B-Chat"),
+    "qwen25": ("Qwen2.5", "Qwen2.5-3B-Instruct"),
+    "qwen25-first": ("Qwen2.5 (first)", "Qwen2.5-0.5B-Instruct of September 2024"),
+    "qwen3": ("Qwen3", "Qwen3-8B"),
+    "qwen3-later": ("Qwen3", "Qwen3-0.6B of July 2025"),
+    "qwen3-thinking": ("Qwen3-Thinking", "Qwen3-30B-A3B-Thinking-2507"),
+    "qwen3-instruct": ("Qwen3-Instruct", "Qwen3-30B-A3B-Instruct-2507"),
+    "qwq": ("QwQ", "QwQ-32B"),
+    "qwq-preview": ("QwQ-Preview", "QwQ-32B-Preview"),
+    "llama2": ("Llama 2", "Llama-2-7b-chat-hf"),
+    "llama3": ("Llama 3", "Meta-Llama-3-8B-Instruct"),
+    "llama3-first": ("Llama 3", "Meta-Llama-3-8B-Instruct of April 2024"),
+    "llama31": ("Llama 3.1", "Llama-3.1-8B-Instruct, Llama-3.3-70B-Instruct"),
+    "llama32": ("Llama 3.2", "Llama-3.2-3B-Instruct"),
+    "mixtral": ("Mixtral", "Mixtral-8x7B-Instruct-v0.1, Mistral-7B-Instruct-v0.1"),
+    "mixtral-first": ("Mixtral (first)", "Mixtral-8x7B-Instruct-v0.1 of December 2023"),
+    "mistral-first": ("Mistral (first)", "Mistral-7B-Instruct-v0.1 of 2023"),
+    "mistral-v03": (None, "Mistral-7B-Instruct-v0.3"),
+    "mistral-nemo": (None, "Mistral-Nemo-Instruct-2407"),
+    "qwen3-coder": (None, "Qwen3-Coder-30B-A3B-Instruct"),
 }
-SHOWS_TOOLS = {"deepseek-v3.1-tools", "qwen2.5", "qwen3", "qwen3-thinking", "llama3.1", "llama3.2"}
-CALLS_AS_TEXT = {"deepseek-v3", "deepseek-v3-0324", "deepseek-r1", "deepseek-r1-0528",
-                 "deepseek-v3.1", "deepseek-v3.1-tools"}
-DROPS_THOUGHT = {"deepseek-r1", "deepseek-r1-0528", "deepseek-v3.1", "deepseek-v3.1-tools", "qwen3",
-                 "qwen3-thinking"}
-THINKS = {"deepseek-v3.1", "deepseek-v3.1-tools", "qwen3"}
+MARKERS = [
+    "'User: ' + message['content']", "'Assistant: ' + message['content'] + eos_token", "tool",
+    "<｜User｜>", "```json", "is_last_user", "think>", "'tool_calls' in message", "if tools",
+    "<｜Assistant｜><think>", "</think>", "<think>", "enable_thinking", "set thinking", "thinking",
+    "<｜tool▁sep｜>", "is_only_sys", "{{additional_tool_calls}}",
+    "<|im_start|>", "You are a helpful assistant<|im_end|>", "You are a helpful assistant.<|im_end|>",
+    "You are Qwen, created by Alibaba Cloud.", "<tool_call>", "<tool_response>", "<function=",
+    "{{\\\"name\\\"", "You should think step-by-step.", "<|im_start|>assistant\\n<think>\\n",
+    "last_query_index", "<|im_start|>assistant\\n'", "set content = message.content", "think",
+    "You are a", "You are Qwen", "boxed", "bos_token",
+    "<<SYS>>", "{% set system_message = false %}", "bos_token + '[INST] ' + content",
+    "' ' + eos_token", "true == true", "elif not", "+ content + ' [/INST]'",
+    "<|start_header_id|>", "loop_messages", "{% set content = bos_token + content %}", "ipython",
+    "function", "Cutting Knowledge Date: December 2023", "strftime_now", "image",
+    "' [INST] ' + system_message", "' [/INST]'", "' ' + message['content'] + eos_token",
+    "'[INST] ' + message['content'] + ' [/INST]'", "Only user and assistant roles are supported!",
+    "eos_token + ' '", "system",
+]
 TOOLS = [
     {"type": "function", "function": {
         "name": "get_weather", "description": "The weather of a \"city\".\nNow.",
@@ -57,59 +89,97 @@ def assistant(text, **more):
     return {"role": "assistant", "content": text, **more}
 
 
-def calls(text, *arguments):
+def calls(text, *arguments, **more):
     return assistant(text, tool_calls=[
         {"id": f"call_{i}", "type": "function", "function": {"name": name, "arguments": args}}
-        for i, (name, args) in enumerate(arguments)])
+        for i, (name, args) in enumerate(arguments)], **more)
 
 
 def tool(text):
     return {"role": "tool", "content": text, "tool_call_id": "call_0"}
 
 
-SYSTEM = {"role": "system", "content": "Be brief."}
-PLAIN = [
-    [user("Hello")],
-    [SYSTEM, user(" What is 2 + 2? ")],
-    [user("Hi"), assistant("Hello!"), user("Ünïcode 漢字 🙂\n\n\"quotes\" \\ back")],
-    [SYSTEM, user("a"), assistant(" b "), user("c"), assistant("d"), user("e")],
-]
-THOUGHT = [[user("2 + 2?"), assistant("<think>\n2 and 2\n</think>\n\n4"), user("3 + 3?")]]
+def system(text):
+    return {"role": "system", "content": text}
+
+
 WEATHER = ("get_weather", '{"city": "Paris", "days": 1}')
-CALLED = [
-    [user("Weather?"), calls("", WEATHER), tool("20 C, \"sunny\"")],
-    [SYSTEM, user("Weather?"), calls("", WEATHER), tool("20 C"), assistant("It is 20 C."),
-     user("Thanks")],
-]
-CALLED_TWICE = [
-    [user("Weather?"), calls("I look.", WEATHER, ("add", '{"a": 1.5}')), tool("20 C"), tool("1")],
-]
+ODD = ("get_weather", '{"city":"Münch\\u0007en \\"x\\"","days":2,"more":{"a":[1,2.5,true,null]}}')
+ADD = ("add", '{"a": 1.5}')
+CONVERSATIONS = {
+    "plain": [user("Hello")],
+    "turns": [user("Hi"), assistant("Hello!"), user("Ünïcode 漢字 🙂\n\n\"quotes\" \\ back")],
+    "system": [system("Be brief.\n"), user(" What is 2 + 2? ")],
+    "spaces": [system("Be brief."), user("a "), assistant(" b "), user("\n c\n"),
+               assistant("d\n"), user("e")],
+    "systems": [system("Be brief."), system("Be kind."), user("a"), assistant("b"),
+                system("Be quick."), user("c")],
+    "ends on an answer": [user("a"), assistant("b")],
+    "thought": [user("2 + 2?"), assistant("<think>\n2 and 2\n</think>\n\n4"), user("3 + 3?")],
+    "reason": [user("q"), assistant("x", reasoning_content="because\n"), user("r")],
+    "reason and call": [user("q"), calls("", WEATHER, reasoning_content="I look"), tool("20 C"),
+                        calls("text", ADD, reasoning_content="and add"), tool("1")],
+    "call": [user("Weather?"), calls("", WEATHER), tool("20 C, \"sunny\"")],
+    "call done": [system("Be brief."), user("Weather?"), calls("", ODD), tool('{"t": 20}'),
+                  assistant("It is 20 C."), user("Thanks")],
+    "two calls": [user("Weather?"), calls("", WEATHER, ADD), tool("20 C"), tool("1")],
+    "text and calls": [user("Weather?"), calls("I look.", WEATHER, ADD), tool("20 C"), tool("1"),
+                       assistant("Done."), user("Thanks")],
+    "rounds": [user("go"), calls("", WEATHER), tool("x"), calls("", ADD), tool("y"),
+               assistant("z"), user("again"), calls("", WEATHER), tool("q")],
+    "continue": [system("s"), user("q"), assistant("a"), user("b"), assistant("so ", prefix=True)],
+}
+PLAIN = ["plain", "turns", "system", "spaces", "systems", "ends on an answer"]
+CALLED = ["call", "call done", "text and calls", "two calls", "rounds"]
+THINKS = ["ds-r1", "ds-r1-early", "ds-distill", "ds-distill-early", "ds-r1-0528", "ds-v31",
+          "ds-v31-terminus", "qwen3", "qwen3-later", "qwen3-thinking", "qwq"]
+CHOOSES = ["ds-v31", "ds-v31-terminus", "qwen3", "qwen3-later"]
+SHOWS = ["qwen25", "qwen25-first", "qwen3", "qwen3-later", "qwen3-thinking", "qwen3-instruct",
+         "qwq", "qwq-preview", "llama31", "llama32"]
+# What is left out: where chat.c differs on purpose (docs/decisions/071-known-templates.md).
+LEFT_OUT = {
+    "ds-v25": ["system", "spaces", "systems", "call", "call done", "text and calls", "rounds"],
+    "ds-v3": ["call", "call done", "text and calls", "rounds"],
+    "ds-distill": ["systems", "call", "call done", "text and calls", "rounds"],
+    "ds-distill-early": ["systems", "call", "call done", "text and calls", "rounds"],
+    "ds-r1": ["rounds"],
+    "ds-r1-early": ["rounds"],
+    "llama31": ["two calls", "text and calls"],
+    "llama32": ["two calls", "text and calls"],
+}
 
 
-def conversations(kind):
-    yield from ((m, None) for m in PLAIN if kind != "mixtral" or m[0] is not SYSTEM)
-    if kind in DROPS_THOUGHT:
-        yield from ((m, None) for m in THOUGHT)
-    if kind in CALLS_AS_TEXT | SHOWS_TOOLS:
-        shown = TOOLS if kind in SHOWS_TOOLS else None
-        yield from ((m, shown) for m in [PLAIN[0], PLAIN[1]] + CALLED if shown)
-        yield from ((m, None) for m in CALLED if not shown)
-        if not kind.startswith("llama"):
-            yield from ((m, shown) for m in CALLED_TWICE)
+def conversations(name):
+    yield from PLAIN
+    if name in THINKS:
+        yield "thought"
+    if name.startswith("qwen3") and name in THINKS:
+        yield from ("reason", "reason and call")
+    if name in SHOWS or name.startswith("ds-") and name != "ds-v2-lite":
+        yield from CALLED
+    if name.startswith("ds-v31"):
+        yield "continue"
 
 
-def with_values(messages):
-    """As publishers' programs do it: the arguments are values, and the template writes them."""
-    out = json.loads(json.dumps(messages))
+def with_tools(name, conversation):
+    return name in SHOWS and conversation not in ("turns", "spaces", "systems", "thought", "reason")
+
+
+def as_publishers_take_it(name, messages):
+    """Their programs parse the arguments, but for DeepSeek's, which want no text as none."""
+    out = copy.deepcopy(messages)
     for m in out:
         for call in m.get("tool_calls", []):
-            call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+            if not name.startswith("ds-"):
+                call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+        if name.startswith("ds-") and name != "ds-r1-0528" and "tool_calls" in m:
+            m["content"] = m["content"] or None
     return out
 
 
 def renderer(text):
     def refuse(why):
-        raise ValueError(why)
+        raise jinja2.TemplateError(why)
 
     env = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
     env.filters["tojson"] = lambda v, indent=None: json.dumps(v, ensure_ascii=False, indent=indent)
@@ -119,28 +189,51 @@ def renderer(text):
     return env.from_string(text)
 
 
-def bos_eos(kind):
-    if kind.startswith("deepseek"):
+def bos_eos(name):
+    if name.startswith("ds-"):
         return "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
-    return ("<s>", "</s>") if kind in ("llama2", "mixtral") else ("<|begin_of_text|>", "<|eot_id|>")
+    if name.startswith("llama3"):
+        return "<|begin_of_text|>", "<|eot_id|>"
+    return "<s>", "</s>"
+
+
+def cases(name, template):
+    bos, eos = bos_eos(name)
+    for key in conversations(name):
+        if key in LEFT_OUT.get(name, []):
+            continue
+        given = as_publishers_take_it(name, CONVERSATIONS[key])
+        tools = {"tools": TOOLS} if with_tools(name, key) else {}
+        for thinking in [False, True] if name in CHOOSES else [False]:
+            try:
+                text = template.render(messages=given, add_generation_prompt=True, bos_token=bos,
+                                       eos_token=eos, thinking=thinking, enable_thinking=thinking,
+                                       **tools)
+            except jinja2.TemplateError:
+                continue  # it takes no system text, or not there
+            yield {"template": name, "conversation": key, "tools": bool(tools),
+                   "thinking": thinking, "rendered": text}
+
+
+def lines(of):
+    return ",\n".join(json.dumps(x, ensure_ascii=False) for x in of)
 
 
 def main():
-    lines = []
-    for kind, hint in HINTS.items():
-        template = renderer(open(f"{sys.argv[1]}/{kind}.jinja", encoding="utf-8").read())
-        bos, eos = bos_eos(kind)
-        for messages, tools in conversations(kind):
-            given = messages if kind in CALLS_AS_TEXT else with_values(messages)
-            for thinking in [False, True] if kind in THINKS else [False]:
-                more = {"tools": tools} if tools else {}
-                text = template.render(messages=given, add_generation_prompt=True, bos_token=bos,
-                                       eos_token=eos, thinking=thinking,
-                                       enable_thinking=thinking, **more)
-                lines.append(json.dumps({"kind": kind, "hint": hint, "messages": messages,
-                                         "tools": tools, "thinking": thinking, "wall_s": WALL_S,
-                                         "rendered": text}, ensure_ascii=False))
-    print("[\n" + ",\n".join(lines) + "\n]")
+    templates, rendered = [], []
+    for name, (kind, model) in TEMPLATES.items():
+        with open(f"{sys.argv[1]}/{name}.jinja", encoding="utf-8") as f:
+            text = f.read()
+        templates.append({"name": name, "model": model, "kind": kind,
+                          "holds": [m for m in MARKERS if m in text]})
+        if kind:
+            rendered += cases(name, renderer(text))
+    conversations = ",\n".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}"
+                               for k, v in CONVERSATIONS.items())
+    print(f'{{"wall_s": {WALL_S},\n"markers": {json.dumps(MARKERS, ensure_ascii=False)},\n'
+          f'"tools": {json.dumps(TOOLS, ensure_ascii=False)},\n'
+          f'"conversations": {{\n{conversations}\n}},\n'
+          f'"templates": [\n{lines(templates)}\n],\n"cases": [\n{lines(rendered)}\n]}}')
 
 
 main()

@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "tests/unit/worker/text_fixture.h"
+#include "worker/chat_private.h"
 #include "worker/tokenizer_private.h"
 
 static struct tokenizer *tokenizer;
@@ -42,7 +43,7 @@ static void read_messages(const struct json *list, struct golden *g)
         CHECK_FATAL(n < MESSAGES_MAX);
         g->messages[n] = (struct chat_message){.role = text_of(v, "role"),
                                                .content = text_of(v, "content"),
-                                               .reasoning_content = "",
+                                               .reasoning_content = text_of(v, "reasoning_content"),
                                                .name = "",
                                                .tool_call_id = text_of(v, "tool_call_id"),
                                                .prefix = json_bool(json_get(v, "prefix"))};
@@ -102,7 +103,7 @@ static uint32_t bound_of(const struct chat_template *c, const struct chat_reques
     uint32_t bound = o.prompt, parts = (uint32_t)in->tool_count;
     for (int i = 0; i < in->count; i++) {
         const struct chat_message *m = &in->messages[i];
-        bound += o.message + (uint32_t)strlen(m->content);
+        bound += o.message + (uint32_t)(strlen(m->content) + strlen(m->reasoning_content));
         for (int k = 0; k < m->tool_call_count; k++, parts++)
             bound +=
                 (uint32_t)(json_bytes(m->tool_calls[k].arguments) + strlen(m->tool_calls[k].name));
@@ -203,7 +204,8 @@ static const char *const added[] = {"<｜begin▁of▁sentence｜>",
                                     "<s>",
                                     "</s>"};
 
-static struct tokenizer *bytes_tokenizer(void)
+/* calls: with the tokens of DeepSeek's calls too. */
+static struct tokenizer *bytes_tokenizer(bool calls)
 {
     struct tokenizer *t = NULL;
     struct error err = {0};
@@ -211,7 +213,8 @@ static struct tokenizer *bytes_tokenizer(void)
     buf_init(&b, 1 << 16);
     buf_adds(&b, "{\"pre_tokenizer\":" FIXTURE_BYTE_LEVEL ",\"added_tokens\":[");
     for (size_t i = 0; i < sizeof added / sizeof *added; i++)
-        buf_addf(&b, "%s{\"id\":%zu,\"content\":\"%s\"}", i ? "," : "", 256 + i, added[i]);
+        if (calls || !strstr(added[i], "tool▁"))
+            buf_addf(&b, "%s{\"id\":%zu,\"content\":\"%s\"}", i ? "," : "", 256 + i, added[i]);
     buf_adds(&b, "],\"model\":{\"type\":\"BPE\",\"merges\":[],\"vocab\":{");
     for (int i = 0; i < 256; i++)
         buf_addf(&b, "%s\"\\u%04x\":%d", i ? "," : "", fixture_byte_char(i), i);
@@ -254,36 +257,112 @@ static struct chat_template *load_hint(const struct tokenizer *t, const char *hi
     return c;
 }
 
-/* "deepseek-v3.1-tools" is the kind DeepSeek-V3.1. */
-static bool is_kind(const char *name, const char *kind)
+/* ---- the publishers' templates: tests/golden/make_chat_kinds.py says whose ---- */
+
+static struct json *kinds;
+
+/* A text in which the chat templates are told apart as in the original, which is not ours to keep:
+ * it holds the same of all the texts that they are told apart by. */
+static void text_that_holds(const struct json *template, struct buf *out)
 {
-    for (; *name; name++, kind++) {
-        char c = *name == ' ' ? 0 : *name;
-        if (!c) { /* "Llama 3.1" is "llama3.1" */
-            kind--;
-            continue;
+    buf_clear(out);
+    for (const struct json *v = json_first(json_get(template, "holds")); v; v = json_next(v))
+        CHECK_INT(buf_addf(out, "%s\n", json_string(v)), OK);
+}
+
+static bool in_list(const struct json *list, const char *text)
+{
+    for (const struct json *v = json_first(list); v; v = json_next(v))
+        if (strcmp(json_string(v), text) == 0)
+            return true;
+    return false;
+}
+
+static void test_markers_are_all(void)
+{
+    const struct json *markers = json_get(kinds, "markers");
+    for (int k = 0; k < chat_kind_count; k++)
+        for (int i = 0; i < CHAT_TEXTS_MAX; i++) {
+            const char *const texts[] = {chat_kinds[k]->has[i], chat_kinds[k]->has_not[i]};
+            for (int n = 0; n < 2; n++)
+                CHECK_STR(texts[n] && !in_list(markers, texts[n]) ? texts[n] : "", "");
         }
-        if ((c | 32) != (*kind | 32))
-            return false;
+}
+
+static void test_kinds_are_known(void)
+{
+    struct buf text;
+    buf_init(&text, 1 << 16);
+    for (const struct json *v = json_first(json_get(kinds, "templates")); v; v = json_next(v)) {
+        text_that_holds(v, &text);
+        const struct chat_kind *k = chat_kind_of(buf_cstr(&text));
+        CHECK_STR(k ? k->name : "", text_of(v, "kind"));
+        if (k && strcmp(k->name, text_of(v, "kind")) != 0)
+            fprintf(stderr, "%s\n", text_of(v, "model"));
     }
-    return !*kind || strcmp(kind, "-tools") == 0;
+    buf_done(&text);
+}
+
+static struct chat_template *load_kind(const struct tokenizer *t, const char *name)
+{
+    struct chat_template *c = NULL;
+    struct buf text;
+    buf_init(&text, 1 << 16);
+    for (const struct json *v = json_first(json_get(kinds, "templates")); v; v = json_next(v)) {
+        if (strcmp(text_of(v, "name"), name) != 0)
+            continue;
+        text_that_holds(v, &text);
+        c = load_hint(t, buf_cstr(&text));
+    }
+    buf_done(&text);
+    CHECK_FATAL(c);
+    return c;
 }
 
 static void test_kinds(const struct tokenizer *t)
 {
-    struct json *root = NULL;
-    struct error err = {0};
-    CHECK_FATAL(json_parse_file("tests/golden/chat_kinds.json", 1 << 20, &root, &err) == OK);
-    for (const struct json *v = json_first(root); v; v = json_next(v)) {
-        struct golden g;
-        struct chat_template *c = load_hint(t, text_of(v, "hint"));
-        CHECK(is_kind(chat_name(c), text_of(v, "kind")));
-        read_golden(v, &g);
+    int64_t wall_s = 0;
+    json_int(json_get(kinds, "wall_s"), 0, INT64_MAX / 2, &wall_s);
+    for (const struct json *v = json_first(json_get(kinds, "cases")); v; v = json_next(v)) {
+        struct golden g = {.request.thinking = json_bool(json_get(v, "thinking")),
+                           .request.wall_s = wall_s};
+        struct chat_template *c = load_kind(t, text_of(v, "template"));
+        read_messages(json_get(json_get(kinds, "conversations"), text_of(v, "conversation")), &g);
+        if (json_bool(json_get(v, "tools")))
+            read_tools(json_get(kinds, "tools"), &g);
         check_render(c, t, &g.request, text_of(v, "rendered"));
         golden_done(&g);
         chat_free(c);
     }
-    json_free(root);
+}
+
+/* The distills' vocabularies have no tokens for calls: there, tools are refused. */
+static void test_no_call_tokens(void)
+{
+    struct tokenizer *t = bytes_tokenizer(false);
+    struct chat_template *c = load_kind(t, "ds-distill");
+    struct tool tool = {"f", "", "{}", false};
+    struct chat_message m[] = {{"user", "a", "", "", "", NULL, 0, false},
+                               {"tool", "b", "", "", "", NULL, 0, false}};
+    struct chat_request in = {m, 1, NULL, 0, true, 0};
+    struct chat_markers markers;
+    struct token_list got;
+    struct error err = {0};
+    token_list_init(&got, 1000);
+    chat_markers(c, &markers);
+    CHECK_INT(markers.tools, TOOLS_NONE);
+    CHECK_INT(chat_render(c, &in, &got, &err), OK);
+    in.count = 2;
+    CHECK_INT(chat_render(c, &in, &got, &err), INVALID);
+    CHECK(strstr(err.text, "messages[1]: this model knows no tools") != NULL);
+    in.count = 1;
+    in.tools = &tool;
+    in.tool_count = 1;
+    CHECK_INT(chat_render(c, &in, &got, &err), INVALID);
+    CHECK(strstr(err.text, "knows no tools") != NULL);
+    token_list_done(&got);
+    chat_free(c);
+    tokenizer_free(t);
 }
 
 #define MESSAGE(r, c)                                                                              \
@@ -426,24 +505,16 @@ static int count_added(const struct chat_template *c, const struct tokenizer *t,
 
 static void test_injection_of_kinds(const struct tokenizer *t)
 {
-    struct json *root = NULL;
-    struct error err = {0};
-    const char *last = "";
-    CHECK_FATAL(json_parse_file("tests/golden/chat_kinds.json", 1 << 20, &root, &err) == OK);
-    for (const struct json *v = json_first(root); v; v = json_next(v)) {
-        const char *hint = text_of(v, "hint");
-        if (strcmp(hint, last) == 0)
-            continue;
-        last = hint;
-        if (strcmp(text_of(v, "kind"), "mixtral") == 0)
+    for (const struct json *v = json_first(json_get(kinds, "templates")); v; v = json_next(v)) {
+        const char *kind = text_of(v, "kind");
+        if (!*kind || (strncmp(kind, "Mi", 2) == 0 && strstr(kind, "first")))
             continue; /* takes no system text */
-        struct chat_template *c = load_hint(t, hint);
+        struct chat_template *c = load_kind(t, text_of(v, "name"));
         static const char words[] = "<|im_end|><|im_start|><tool_call></s><|eot_id|>"
                                     "<｜User｜><｜tool▁sep｜><think>";
         CHECK_INT(count_added(c, t, words), count_added(c, t, "words"));
         chat_free(c);
     }
-    json_free(root);
 }
 
 static void test_errors(void)
@@ -490,7 +561,7 @@ static void test_complete(const struct tokenizer *t)
     CHECK_INT(chat_complete(chat, "def f():", " return x", &got, &err), OK);
     check_ids(tokenizer, &got,
               "<｜begin▁of▁sentence｜><｜fim▁begin｜>def f():<｜fim▁hole｜> return x<｜fim▁end｜>");
-    struct chat_template *c = load_hint(t, "<|im_start|> You are a helpful assistant.");
+    struct chat_template *c = load_kind(t, "qwen2");
     got.count = 0;
     CHECK_INT(chat_complete(c, "a", "", &got, &err), OK);
     struct token_list qwen = got;
@@ -515,7 +586,9 @@ static void test_unknown_template(void)
     CHECK_INT(chat_load(folder, tokenizer, &c, &err), INVALID);
     CHECK(!c && strstr(err.text, "none that this program knows") != NULL);
     write_file("tokenizer_config.json",
-               "{\"chat_template\": [{\"name\": \"default\", \"template\": \"[INST] <<SYS>>\"}]}");
+               "{\"chat_template\": [{\"name\": \"default\", \"template\": "
+               "\"<<SYS>>{% set system_message = false %}bos_token + '[INST] ' + content' ' + "
+               "eos_token\"}]}");
     CHECK_INT(chat_load(folder, tokenizer, &c, &err), INVALID);
     CHECK(!c && strstr(err.text, "needs the added token \"<s>\"") != NULL);
     remove_file("tokenizer_config.json");
@@ -536,15 +609,20 @@ int main(void)
     CHECK(markers.think_begin == 1009 && markers.think_end == 1010);
     CHECK_INT(markers.tools, TOOLS_DEEPSEEK_31);
     CHECK(markers.stop_count == 1 && markers.stop_ids[0] == 1);
-    struct tokenizer *bytes = bytes_tokenizer();
+    struct tokenizer *bytes = bytes_tokenizer(true);
+    CHECK_FATAL(json_parse_file("tests/golden/chat_kinds.json", 1 << 20, &kinds, &err) == OK);
     test_golden();
+    test_markers_are_all();
+    test_kinds_are_known();
     test_kinds(bytes);
+    test_no_call_tokens();
     test_cases();
     test_injection();
     test_injection_of_kinds(bytes);
     test_errors();
     test_complete(bytes);
     test_unknown_template();
+    json_free(kinds);
     tokenizer_free(bytes);
     chat_free(chat);
     tokenizer_free(tokenizer);
