@@ -121,17 +121,27 @@ void grammar_unref(struct grammar *g)
     if (!g || atomic_fetch_sub(&g->refs, 1) != 1)
         return;
     automaton_done(&g->automaton);
-    mask_table_free(g->masks);
+    mask_shelf_free(g->masks);
     pthread_mutex_destroy(&g->lock);
     free(g);
+}
+
+bool grammar_is_shared(const struct grammar *g)
+{
+    return atomic_load(&g->refs) > 1;
+}
+
+size_t grammar_automaton_bytes(const struct grammar *g)
+{
+    return sizeof *g + automaton_bytes(&g->automaton);
 }
 
 size_t grammar_bytes(struct grammar *g)
 {
     pthread_mutex_lock(&g->lock);
-    size_t bytes = g->masks ? mask_table_bytes(g->masks) : 0;
+    size_t bytes = g->masks ? mask_shelf_bytes(g->masks) : 0;
     pthread_mutex_unlock(&g->lock);
-    return bytes + sizeof *g + automaton_bytes(&g->automaton);
+    return bytes + grammar_automaton_bytes(g);
 }
 
 uint32_t grammar_room(const struct automaton *a, uint32_t node, uint32_t free_frames)
@@ -142,21 +152,36 @@ uint32_t grammar_room(const struct automaton *a, uint32_t node, uint32_t free_fr
     return free_frames < most ? free_frames : most;
 }
 
-const struct mask_entry *grammar_entry(struct grammar *g, const struct grammar_vocab *v,
-                                       uint32_t node, uint32_t free_frames)
+struct mask_shelf *grammar_open(struct grammar *g, const struct grammar_vocab *v)
 {
+    pthread_mutex_lock(&g->lock);
     assert(!g->vocab || g->vocab == v);
     g->vocab = v;
+    if (!g->masks)
+        g->masks = mask_shelf_new(v->store);
+    struct mask_shelf *shelf = g->masks;
+    pthread_mutex_unlock(&g->lock);
+    if (shelf)
+        mask_shelf_use(shelf);
+    return shelf;
+}
+
+struct mask_entry *grammar_shared_mask(const struct grammar *g, const struct grammar_vocab *v,
+                                       uint32_t node, uint32_t free_frames, uint64_t *key)
+{
     bool core = node < v->core.node_count;
     uint32_t depth = grammar_room(core ? &v->core : &g->automaton, node, free_frames);
+    *key = (uint64_t)MASK_KEY_NONE;
     if (core && depth == grammar_room(&v->core, node, GRAMMAR_DEPTH))
         return v->core_masks[node];
-    if (!g->masks && !(g->masks = mask_table_new(GRAMMAR_MASK_BYTES_MAX)))
-        return NULL;
-    uint64_t key = (uint64_t)node << 8 | depth;
-    const struct mask_entry *e = mask_table_find(g->masks, key);
-    if (e)
-        return e;
-    struct mask_entry *made = mask_entry_new(&g->automaton, &v->trie, v->words, node, depth);
-    return made && mask_table_add(g->masks, key, made) ? made : NULL;
+    *key = (uint64_t)node << 8 | depth;
+    return NULL;
+}
+
+struct mask_entry *grammar_make_mask(const struct grammar *g, const struct grammar_vocab *v,
+                                     struct mask_shelf *shelf, uint64_t key)
+{
+    struct mask_entry *e = mask_entry_new(&g->automaton, &v->trie, v->words, (uint32_t)(key >> 8),
+                                          (uint32_t)(key & 0xff));
+    return e ? mask_shelf_add(shelf, key, e) : NULL;
 }

@@ -65,7 +65,9 @@ enum status grammar_compile_schema(const char *text, size_t len, bool strict, st
 enum status grammar_compile_json_object(struct grammar **out, struct error *err);
 
 struct grammar *grammar_ref(struct grammar *g);
-void grammar_unref(struct grammar *g);   /* NULL is fine */
-size_t grammar_bytes(struct grammar *g); /* memory held, masks included */
+void grammar_unref(struct grammar *g);                   /* NULL is fine */
+bool grammar_is_shared(const struct grammar *g);         /* there is more than one reference */
+size_t grammar_bytes(struct grammar *g);                 /* memory held, masks included */
+size_t grammar_automaton_bytes(const struct grammar *g); /* without them */
 
 #endif

@@ -4,7 +4,8 @@
 
 bool machine_init(struct machine *m, const struct automaton *a, uint32_t path_size)
 {
-    *m = (struct machine){.automaton = a, .depth_max = GRAMMAR_DEPTH, .path_size = path_size};
+    *m = (struct machine){
+        .automaton = a, .depth_max = GRAMMAR_DEPTH, .path_size = path_size, .work_max = UINT64_MAX};
     m->frame_size = 64;
     m->thread_size = 64;
     m->frames = malloc(m->frame_size * sizeof *m->frames);
@@ -53,6 +54,7 @@ static void add(struct machine *m, struct set *s, struct thread t)
         return;
     if (n->flags & NODE_STRING && n->need > t.most)
         return;
+    m->work += s->count + 4;
     for (uint32_t i = 0; i < s->count; i++)
         if (same(&m->threads[s->first + i], &t))
             return;
@@ -165,6 +167,7 @@ struct set machine_step(struct machine *m, const struct set *from, uint8_t byte)
     for (uint32_t i = 0; i < from->count; i++) {
         struct thread t = m->threads[from->first + i];
         const struct node *n = &a->nodes[t.node];
+        m->work += n->edges + 4u;
         for (uint32_t e = 0; e < n->edges; e++) {
             const struct edge *edge = &a->edges[n->edge + e];
             struct thread next = t;
@@ -185,7 +188,7 @@ void machine_walk(struct machine *m, const struct trie *t, uint32_t top, struct 
     uint32_t depth = t->nodes[top].depth, end = t->nodes[top].skip;
     assert(t->depth_max - depth < m->path_size);
     m->path[0] = (struct mark){start, m->frame_count};
-    for (uint32_t i = top + 1; start.count && i < end;) {
+    for (uint32_t i = top + 1; start.count && i < end && !machine_spent(m);) {
         const struct trie_node *n = &t->nodes[i];
         const struct mark *above = &m->path[n->depth - depth - 1];
         m->thread_count = above->set.first + above->set.count;

@@ -42,8 +42,14 @@ struct machine {
         uint32_t frames;
     } * path;
     uint32_t path_size;
-    bool failed; /* out of memory: sets since then lack threads */
+    bool failed;             /* out of memory: sets since then lack threads */
+    uint64_t work, work_max; /* some 2 ns each; past the limit a walk ends where it is */
 };
+
+static inline bool machine_spent(const struct machine *m)
+{
+    return m->work > m->work_max;
+}
 
 /* path_size: depths of trees that machine_walk is given. False: out of memory. */
 bool machine_init(struct machine *m, const struct automaton *a, uint32_t path_size);

@@ -1,6 +1,5 @@
 #include "worker/grammar/mask.h"
 
-#include <assert.h>
 #ifdef __SSE2__
 #include <emmintrin.h>
 #endif
@@ -312,7 +311,7 @@ static void apply_ends(const struct mask_entry *e, struct machine *m, const stru
         machine_walk(m, &e->rest, 0, back, (struct machine_visit){visit_rest, &a});
     }
     struct apply all = {vocab, 0, UINT32_MAX, mask};
-    for (uint32_t i = 0; i < e->exit_count; i++) {
+    for (uint32_t i = 0; i < e->exit_count && !machine_spent(m); i++) {
         if (e->exits[i].characters < least || e->exits[i].characters > most)
             continue;
         set_items(&all, e->exits[i].node);
@@ -327,109 +326,16 @@ void mask_entry_apply(const struct mask_entry *e, struct machine *m, const struc
 {
     bool counts = m->automaton->nodes[t.node].flags & NODE_STRING;
     uint32_t most = counts ? t.most : UINT32_MAX;
-    if (e->bits && e->most <= most)
+    bool by_count = e->bits && e->most > most;
+    m->work += e->item_count + (by_count ? 2 * words : e->bits ? words / 4 : 0);
+    if (by_count)
+        add_counted(e->characters, most, mask, words);
+    else if (e->bits)
         for (uint32_t w = 0; w < words; w++)
             mask[w] |= e->bits[w];
-    else if (e->bits)
-        add_counted(e->characters, most, mask, words);
     for (uint32_t i = 0; i < e->item_count; i++)
         if (e->items[i].characters <= most)
             set_bit(mask, e->items[i].token);
-    if (e->rest.node_count || e->exit_count)
+    if ((e->rest.node_count || e->exit_count) && !machine_spent(m))
         apply_ends(e, m, vocab, t, mask);
-}
-
-struct mask_table {
-    struct slot {
-        uint64_t key;
-        struct mask_entry *entry; /* NULL: free */
-    } * slots;
-    size_t size, count; /* size is a power of two */
-    size_t bytes, bytes_max;
-};
-
-struct mask_table *mask_table_new(size_t bytes_max)
-{
-    struct mask_table *t = calloc(1, sizeof *t);
-    if (!t)
-        return NULL;
-    t->size = 64;
-    t->bytes_max = bytes_max;
-    t->slots = calloc(t->size, sizeof *t->slots);
-    if (!t->slots) {
-        free(t);
-        return NULL;
-    }
-    return t;
-}
-
-static void drop_all(struct mask_table *t)
-{
-    for (size_t i = 0; i < t->size; i++)
-        mask_entry_free(t->slots[i].entry);
-    memset(t->slots, 0, t->size * sizeof *t->slots);
-    t->count = 0;
-    t->bytes = 0;
-}
-
-void mask_table_free(struct mask_table *t)
-{
-    if (!t)
-        return;
-    drop_all(t);
-    free(t->slots);
-    free(t);
-}
-
-static struct slot *place(struct slot *slots, size_t size, uint64_t key)
-{
-    size_t at = (key * 0x9e3779b97f4a7c15u) >> 32 & (size - 1);
-    while (slots[at].entry && slots[at].key != key)
-        at = (at + 1) & (size - 1);
-    return &slots[at];
-}
-
-const struct mask_entry *mask_table_find(const struct mask_table *t, uint64_t key)
-{
-    return place(t->slots, t->size, key)->entry;
-}
-
-static bool enlarge(struct mask_table *t)
-{
-    struct slot *slots = calloc(2 * t->size, sizeof *slots);
-    if (!slots)
-        return false;
-    for (size_t i = 0; i < t->size; i++)
-        if (t->slots[i].entry)
-            *place(slots, 2 * t->size, t->slots[i].key) = t->slots[i];
-    free(t->slots);
-    t->slots = slots;
-    t->size *= 2;
-    return true;
-}
-
-bool mask_table_add(struct mask_table *t, uint64_t key, struct mask_entry *e)
-{
-    if (t->count && t->bytes + e->bytes > t->bytes_max)
-        drop_all(t);
-    if (t->count >= t->size / 2 && !enlarge(t)) {
-        mask_entry_free(e);
-        return false;
-    }
-    struct slot *s = place(t->slots, t->size, key);
-    assert(!s->entry);
-    *s = (struct slot){key, e};
-    t->count++;
-    t->bytes += e->bytes;
-    return true;
-}
-
-bool mask_table_full(const struct mask_table *t)
-{
-    return t->bytes > t->bytes_max - t->bytes_max / 8;
-}
-
-size_t mask_table_bytes(const struct mask_table *t)
-{
-    return t->bytes + t->size * sizeof *t->slots;
 }

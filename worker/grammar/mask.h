@@ -21,25 +21,20 @@ struct mask_entry {
     uint32_t exit_count;
     struct trie rest; /* what tokens have behind such ends, otherwise */
     size_t bytes;     /* memory held */
+    /* Of mask_store.c. */
+    uint64_t key;
+    uint32_t taken; /* times, not yet given back */
+    struct mask_entry *newer, *older, *chain;
 };
-
-struct mask_table; /* node and depth -> entry, within a cap of bytes. One owner. */
 
 /* depth: frames that may lie above the node. NULL: out of memory. */
 struct mask_entry *mask_entry_new(const struct automaton *a, const struct trie *vocab,
                                   uint32_t words, uint32_t node, uint32_t depth);
 void mask_entry_free(struct mask_entry *e); /* NULL is fine */
 
-/* Adds to a mask the tokens that a thread allows. The machine holds the thread's stack. */
+/* Adds to a mask the tokens that a thread allows. The machine holds the thread's stack. The work is
+ * counted with the machine's: past its limit the mask is not complete. */
 void mask_entry_apply(const struct mask_entry *e, struct machine *m, const struct trie *vocab,
                       struct thread t, uint32_t *mask, uint32_t words);
-
-struct mask_table *mask_table_new(size_t bytes_max); /* NULL: out of memory */
-void mask_table_free(struct mask_table *t);          /* NULL is fine */
-const struct mask_entry *mask_table_find(const struct mask_table *t, uint64_t key);
-/* Takes the entry. Past the cap all older entries go first. False: out of memory, entry freed. */
-bool mask_table_add(struct mask_table *t, uint64_t key, struct mask_entry *e);
-bool mask_table_full(const struct mask_table *t); /* the next entry may drop the others */
-size_t mask_table_bytes(const struct mask_table *t);
 
 #endif

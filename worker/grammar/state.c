@@ -5,20 +5,7 @@
 
 #include "worker/grammar/private.h"
 
-enum {
-    HISTORY = GRAMMAR_ROLLBACK_MAX + 1,
-    FRAMES_LOOSE = 1024, /* frames before those of no use are looked for */
-};
-
-struct grammar_state {
-    struct grammar *grammar;
-    const struct grammar_vocab *vocab;
-    struct machine machine;
-    struct set sets[HISTORY + 1]; /* after the last accepted tokens, the newest last */
-    uint32_t set_count;
-    uint32_t *mask;
-    uint32_t frames_kept; /* after the last look */
-};
+enum { FRAMES_LOOSE = 1024 /* before those of no use are looked for */ };
 
 static struct set *now(const struct grammar_state *s)
 {
@@ -32,12 +19,16 @@ static struct grammar_state *allocate(struct grammar *g, const struct grammar_vo
         return NULL;
     s->vocab = v;
     s->mask = malloc(v->words * sizeof *s->mask);
-    if (!s->mask || !machine_init(&s->machine, &g->automaton, v->trie.depth_max + 1)) {
+    if (!s->mask || !(s->shelf = grammar_open(g, v))) {
         free(s->mask);
         free(s);
         return NULL;
     }
     s->grammar = grammar_ref(g);
+    if (!machine_init(&s->machine, &g->automaton, v->trie.depth_max + 1)) {
+        grammar_state_free(s);
+        return NULL;
+    }
     return s;
 }
 
@@ -95,8 +86,10 @@ void grammar_state_free(struct grammar_state *s)
 {
     if (!s)
         return;
+    assert(s->place == STATE_OWNED);
     machine_done(&s->machine);
     free(s->mask);
+    mask_shelf_leave(s->shelf);
     grammar_unref(s->grammar);
     free(s);
 }
@@ -148,8 +141,9 @@ bool grammar_state_accept_bytes(struct grammar_state *s, const void *bytes, size
         return true;
     if (!run(&s->machine, now(s), bytes, len, &next))
         return false;
+    s->made = false;
     s->sets[s->set_count++] = next;
-    if (s->set_count > HISTORY)
+    if (s->set_count > GRAMMAR_HISTORY)
         forget_oldest(s);
     return true;
 }
@@ -177,6 +171,7 @@ bool grammar_state_rollback(struct grammar_state *s, size_t n)
 {
     if (n >= s->set_count)
         return false;
+    s->made = s->made && n == 0;
     s->set_count -= (uint32_t)n;
     s->machine.thread_count = now(s)->first + now(s)->count;
     return true;
@@ -192,31 +187,83 @@ bool grammar_state_is_done(const struct grammar_state *s)
     return now(s)->ended && !now(s)->count;
 }
 
-const uint32_t *grammar_state_mask(struct grammar_state *s)
+/* The masks that all grammars share, and the keys of the others. */
+static struct set look_up(struct grammar_state *s)
 {
-    const struct grammar_vocab *v = s->vocab;
-    struct machine *m = &s->machine;
+    const struct machine *m = &s->machine;
     struct set set = *now(s);
-    memset(s->mask, 0, v->words * sizeof *s->mask);
-    pthread_mutex_lock(&s->grammar->lock);
     for (uint32_t i = 0; i < set.count; i++) {
         struct thread t = m->threads[set.first + i];
-        const struct mask_entry *e =
-            grammar_entry(s->grammar, v, t.node, GRAMMAR_DEPTH - m->frames[t.stack].depth);
-        if (!e) {
-            m->failed = true;
-            break;
-        }
-        mask_entry_apply(e, m, &v->trie, t, s->mask, v->words);
+        s->entries[i] = grammar_shared_mask(s->grammar, s->vocab, t.node,
+                                            GRAMMAR_DEPTH - m->frames[t.stack].depth, &s->keys[i]);
     }
-    pthread_mutex_unlock(&s->grammar->lock);
-    if (m->failed) {
-        m->failed = false;
-        return NULL;
-    }
-    for (size_t i = 0; set.ended && i < v->end_count; i++)
+    return set;
+}
+
+static void apply(struct grammar_state *s, const struct set *set, uint32_t i)
+{
+    mask_entry_apply(s->entries[i], &s->machine, &s->vocab->trie,
+                     s->machine.threads[set->first + i], s->mask, s->vocab->words);
+}
+
+static void finish_mask(struct grammar_state *s, const struct set *set)
+{
+    const struct grammar_vocab *v = s->vocab;
+    for (size_t i = 0; set->ended && i < v->end_count; i++)
         s->mask[v->end_ids[i] / 32] |= 1u << v->end_ids[i] % 32;
-    return s->mask;
+    s->made = true;
+}
+
+bool grammar_state_ready(struct grammar_state *s)
+{
+    assert(s->place == STATE_OWNED);
+    if (s->made || s->failed)
+        return true;
+    struct machine *m = &s->machine;
+    struct set set = look_up(s);
+    if (!mask_shelf_take(s->shelf, s->keys, set.count, s->entries))
+        return false;
+    memset(s->mask, 0, s->vocab->words * sizeof *s->mask);
+    m->work = 0;
+    m->work_max = GRAMMAR_QUICK_WORK;
+    for (uint32_t i = 0; i < set.count && !m->failed && !machine_spent(m); i++)
+        apply(s, &set, i);
+    bool made = !m->failed && !machine_spent(m);
+    m->failed = false;
+    m->work_max = UINT64_MAX;
+    mask_shelf_give_back(s->shelf, s->keys, set.count, s->entries);
+    if (made)
+        finish_mask(s, &set);
+    return made;
+}
+
+/* One mask after the other, so that there are never more than the shelf may hold. */
+static bool make_and_apply(struct grammar_state *s, const struct set *set, uint32_t i)
+{
+    const uint64_t *key = &s->keys[i];
+    struct mask_entry **e = &s->entries[i];
+    if (!mask_shelf_take(s->shelf, key, 1, e) &&
+        !(*e = grammar_make_mask(s->grammar, s->vocab, s->shelf, *key)))
+        return false;
+    apply(s, set, i);
+    mask_shelf_give_back(s->shelf, key, 1, e);
+    return !s->machine.failed;
+}
+
+const uint32_t *grammar_state_mask(struct grammar_state *s)
+{
+    bool ok = !s->failed;
+    s->failed = false;
+    if (s->made)
+        return s->mask;
+    struct set set = look_up(s);
+    memset(s->mask, 0, s->vocab->words * sizeof *s->mask);
+    for (uint32_t i = 0; i < set.count && ok; i++)
+        ok = make_and_apply(s, &set, i);
+    s->machine.failed = false;
+    if (ok)
+        finish_mask(s, &set);
+    return ok ? s->mask : NULL;
 }
 
 static uint32_t add_cost(uint32_t a, uint32_t b)
@@ -292,18 +339,38 @@ static int64_t now_us(void)
     return t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-void grammar_warm(struct grammar *g, const struct grammar_vocab *v, int64_t budget_us)
+enum status grammar_warm_next(struct grammar *g, const struct grammar_vocab *v)
 {
     const struct automaton *a = &g->automaton;
-    int64_t end = now_us() + budget_us;
-    for (uint32_t i = v->core.node_count; i < a->node_count && now_us() < end; i++) {
-        if (a->nodes[i].cost == GRAMMAR_COST_INF || !a->nodes[i].edges)
-            continue;
-        pthread_mutex_lock(&g->lock);
-        bool more = !g->masks || !mask_table_full(g->masks);
-        more = more && grammar_entry(g, v, i, GRAMMAR_DEPTH);
-        pthread_mutex_unlock(&g->lock);
-        if (!more)
-            return;
+    struct mask_shelf *shelf = grammar_open(g, v);
+    if (!shelf)
+        return NOMEM;
+    pthread_mutex_lock(&g->lock);
+    uint32_t node = g->warmed > v->core.node_count ? g->warmed : v->core.node_count;
+    while (node < a->node_count &&
+           (a->nodes[node].cost == GRAMMAR_COST_INF || !a->nodes[node].edges))
+        node++;
+    g->warmed = node + 1;
+    pthread_mutex_unlock(&g->lock);
+    enum status st = node < a->node_count ? OK : NOT_FOUND;
+    if (st == OK && !mask_shelf_has_room(shelf))
+        st = LIMITED;
+    uint64_t key;
+    struct mask_entry *e = NULL;
+    if (st == OK) {
+        grammar_shared_mask(g, v, node, GRAMMAR_DEPTH, &key);
+        if (mask_shelf_take(shelf, &key, 1, &e) || (e = grammar_make_mask(g, v, shelf, key)))
+            mask_shelf_give_back(shelf, &key, 1, &e);
+        else
+            st = NOMEM;
     }
+    mask_shelf_leave(shelf);
+    return st;
+}
+
+void grammar_warm(struct grammar *g, const struct grammar_vocab *v, int64_t budget_us)
+{
+    int64_t end = now_us() + budget_us;
+    while (now_us() < end && grammar_warm_next(g, v) == OK)
+        ;
 }

@@ -1,7 +1,9 @@
 /*
  * Where one sequence stands in a grammar. One owner; states of one grammar may live on several
- * threads. Masks are computed on first need and kept with the grammar, within a cap; grammar_warm
- * does that ahead of time, on a thread that may wait.
+ * threads. A mask is put together from those of the grammar's nodes, which are computed on first
+ * need and kept (mask_store.h). That can take milliseconds: an owner who must not wait asks
+ * grammar_state_ready, which only uses what is there, and has the rest done on the thread of
+ * maker.h.
  */
 #ifndef WORKER_GRAMMAR_STATE_H
 #define WORKER_GRAMMAR_STATE_H
@@ -21,6 +23,9 @@ void grammar_state_free(struct grammar_state *s);                        /* NULL
 /* Bit i of word i / 32: token i may come next. At least one bit is set. Valid until the next call
  * on this state. NULL: out of memory. */
 const uint32_t *grammar_state_mask(struct grammar_state *s);
+/* Whether grammar_state_mask now answers at once. Makes the mask if that takes no more than some
+ * 30 us: its parts are there, and putting them together is little work. */
+bool grammar_state_ready(struct grammar_state *s);
 /* False, with nothing changed, if the token may not come now. An end token changes nothing. */
 bool grammar_state_accept(struct grammar_state *s, int32_t token);
 /* The same for text that comes from elsewhere (a template); counts as one token to take back. */
@@ -36,8 +41,10 @@ uint32_t grammar_state_distance(const struct grammar_state *s);
  * needed. It changes nothing. */
 size_t grammar_state_closing(struct grammar_state *s, char *text, size_t max);
 
-/* Computes masks from the grammar's start on, until all are there, the grammar's cap is reached or
- * budget_us have passed. Other threads that need a mask meanwhile wait for one state at most. */
+/* Computes the mask of one node more, from the grammar's start on. NOT_FOUND: all are there;
+ * LIMITED: there is no room; NOMEM. Any thread. */
+enum status grammar_warm_next(struct grammar *g, const struct grammar_vocab *v);
+/* As many as there are, as have room, and as budget_us allow. */
 void grammar_warm(struct grammar *g, const struct grammar_vocab *v, int64_t budget_us);
 
 #endif

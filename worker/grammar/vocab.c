@@ -80,7 +80,9 @@ enum status grammar_vocab_new(const struct tokenizer *t, const int32_t *end_ids,
         return error_set(err, NOMEM, "out of memory");
     v->tokenizer = t;
     v->words = ((uint32_t)tokenizer_vocab_size(t) + 31) / 32;
-    enum status st = take_ends(v, end_ids, end_count, err);
+    v->store = mask_store_new(GRAMMAR_ALL_MASKS_BYTES_MAX, GRAMMAR_MASK_BYTES_MAX);
+    enum status st =
+        v->store ? take_ends(v, end_ids, end_count, err) : error_set(err, NOMEM, "out of memory");
     if (st == OK)
         st = make_trie(v, err);
     if (st == OK)
@@ -101,6 +103,7 @@ void grammar_vocab_free(struct grammar_vocab *v)
     free(v->core_masks);
     automaton_done(&v->core);
     trie_done(&v->trie);
+    mask_store_free(v->store);
     free(v->end_ids);
     free(v);
 }
@@ -112,5 +115,6 @@ size_t grammar_vocab_words(const struct grammar_vocab *v)
 
 size_t grammar_vocab_bytes(const struct grammar_vocab *v)
 {
-    return sizeof *v + trie_bytes(&v->trie) + automaton_bytes(&v->core) + v->core_bytes;
+    return sizeof *v + trie_bytes(&v->trie) + automaton_bytes(&v->core) + v->core_bytes +
+           mask_store_bytes(v->store);
 }

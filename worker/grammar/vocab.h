@@ -1,7 +1,8 @@
 /*
  * A tokenizer's tokens as a trie of bytes, made once per model, and the masks inside JSON strings,
- * numbers and free JSON, which all grammars share. Unchanging once made: any thread. It and its
- * tokenizer outlive every grammar_state made with it.
+ * numbers and free JSON, which all grammars share. It also keeps the masks of grammars (see
+ * mask_store.h), 96 MiB of them at most. Otherwise unchanging; any thread. It and its tokenizer
+ * outlive every grammar used with it.
  */
 #ifndef WORKER_GRAMMAR_VOCAB_H
 #define WORKER_GRAMMAR_VOCAB_H
