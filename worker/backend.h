@@ -1,7 +1,7 @@
 /*
  * What the worker's server needs of a backend: a table of operations, called on one thread (the
  * engine thread; the server's own for a backend that is `immediate`). A backend answers through
- * the sink, from inside step() or submit(), on that same thread.
+ * the sink, from inside step() or submit(), on that same thread (but for `wake`).
  */
 #ifndef WORKER_BACKEND_H
 #define WORKER_BACKEND_H
@@ -21,6 +21,8 @@ struct sink {
     /* The last word on a job that failed; param may be NULL. */
     void (*fail)(void *arg, uint64_t job, enum job_error code, const char *message,
                  const char *param, const struct counts *counts);
+    /* Any thread: step() has something to do again. NULL: step() is called all the time. */
+    void (*wake)(void *arg);
     void *arg;
 };
 

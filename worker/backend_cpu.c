@@ -12,6 +12,7 @@
 #include "worker/constraint.h"
 #include "worker/kv.h"
 #include "worker/model/model.h"
+#include "worker/plan_orders.h"
 #include "worker/scheduler.h"
 #include "worker/textout.h"
 
@@ -31,10 +32,12 @@ struct cpu_job {
     struct cpu_job *dirty; /* the next that has something to tell */
     bool is_dirty;
     const char *failure; /* why it cannot go on; NULL: it can */
+    const char *failure_param;
     enum job_error failure_code;
     bool giving_up; /* the other choices are being cancelled */
     bool logprobs;
-    struct plan *plan; /* NULL: anything goes */
+    struct plan *plan;        /* NULL: anything goes */
+    struct plan_order *order; /* NULL: its plan was at hand */
     struct counts counts;
     int count, running; /* choices: of the request, not yet ended */
     struct choice choices[];
@@ -47,6 +50,7 @@ struct cpu {
     struct chat_template *chat;
     struct chat_markers markers;
     struct planner *planner;
+    struct plan_orders *orders;
     struct model *model;
     struct scheduler *scheduler;
     struct cpu_job *heads[JOB_HEADS];
@@ -77,6 +81,7 @@ static void job_free(struct cpu_job *j)
         delta_done(&j->choices[i].made);
     }
     plan_free(j->plan);
+    plan_order_drop(j->order);
     free(j);
 }
 
@@ -91,30 +96,22 @@ static struct chat_request chat_request_of(const struct job *job)
                                  .wall_s = clock_wall_ms() / 1000};
 }
 
-static bool choice_init(struct choice *ch, const struct textout_options *options,
-                        const struct plan *plan)
+static bool choice_init(struct choice *ch, const struct textout_options *options)
 {
     struct textout_options own = *options;
     crypto_random(&own.id_seed, sizeof own.id_seed);
     ch->text = textout_new(&own);
-    if (plan)
-        ch->constraint = constraint_new(plan);
-    return ch->text && (ch->constraint || !plan);
+    return ch->text != NULL;
 }
 
-/* Takes the plan over. */
-static struct cpu_job *job_new(struct cpu *c, const struct job *job, bool starts_in_reasoning,
-                               struct plan *plan)
+static struct cpu_job *job_new(const struct cpu *c, const struct job *job, bool starts_in_reasoning)
 {
     struct cpu_job *j = calloc(1, sizeof *j + (size_t)job->choices * sizeof *j->choices);
-    if (!j) {
-        plan_free(plan);
+    if (!j)
         return NULL;
-    }
     j->id = job->id;
     j->count = j->running = job->choices;
     j->logprobs = job->sampling.logprobs;
-    j->plan = plan;
     struct textout_options options = {
         .tokenizer = c->tokenizer,
         .markers = &c->markers,
@@ -129,13 +126,25 @@ static struct cpu_job *job_new(struct cpu *c, const struct job *job, bool starts
     bool made = true;
     for (int i = 0; i < j->count; i++) {
         delta_init(&j->choices[i].made, STEP_TEXT_MAX);
-        made = choice_init(&j->choices[i], &options, plan) && made;
+        made = choice_init(&j->choices[i], &options) && made;
     }
     if (!made) {
         job_free(j);
         return NULL;
     }
     return j;
+}
+
+/* Takes the plan over, which may be NULL. false: out of memory. */
+static bool adopt_plan(struct cpu_job *j, struct plan *plan)
+{
+    bool made = true;
+    j->plan = plan;
+    for (int i = 0; plan && i < j->count; i++) {
+        j->choices[i].constraint = constraint_new(plan);
+        made = made && j->choices[i].constraint;
+    }
+    return made;
 }
 
 static void mark(struct cpu *c, struct cpu_job *j, struct choice *ch)
@@ -205,6 +214,9 @@ static bool on_token(void *arg, const struct sched_token *made)
     enum status st = textout_push(ch->text, made->token, &ch->made, &said);
     if (st == OK && ch->constraint)
         st = constraint_accept(ch->constraint, made->token);
+    if (st == OK && ch->constraint && !said.stopped)
+        constraint_ready(
+            ch->constraint); /* if its mask takes long, it is made during the next step */
     if (st == OK && made->logprobs && said.is_content)
         st = add_logprobs(c, made, &ch->made);
     j->counts.cached = made->cached;
@@ -229,6 +241,14 @@ static const uint32_t *on_mask(void *arg, uint64_t id, uint32_t choice)
         return mask;
     set_failure(j, JOB_INTERNAL, "the worker is out of memory");
     return c->no_token;
+}
+
+static bool on_ready(void *arg, uint64_t id, uint32_t choice)
+{
+    struct cpu_job *j = *find(arg, id);
+    assert(j);
+    struct constraint *constraint = j->choices[choice].constraint;
+    return !constraint || constraint_ready(constraint);
 }
 
 static enum job_end end_choice(struct cpu_job *j, struct choice *ch, enum sched_end end)
@@ -275,7 +295,7 @@ static void on_ended(void *arg, uint64_t id, uint32_t choice, enum sched_end end
     tell(c, j);
     *at = j->next;
     if (j->failure)
-        c->sink.fail(c->sink.arg, id, j->failure_code, j->failure, NULL, &j->counts);
+        c->sink.fail(c->sink.arg, id, j->failure_code, j->failure, j->failure_param, &j->counts);
     else
         c->sink.finish(c->sink.arg, id, j->choices[0].end, &j->counts);
     job_free(j);
@@ -336,7 +356,8 @@ static void schedule(struct cpu *c, const struct job *job, const struct token_li
                               .priority = job->priority,
                               .deadline_ms = job->deadline_ms,
                               .cache_salt = job->cache_salt,
-                              .cache_salt_len = job->cache_salt_len};
+                              .cache_salt_len = job->cache_salt_len,
+                              .held = j->order != NULL};
     struct error err = {""};
     enum status st = scheduler_submit(c->scheduler, &r, &err);
     if (st != OK) {
@@ -352,22 +373,62 @@ static void schedule(struct cpu *c, const struct job *job, const struct token_li
     *head = j;
 }
 
-/* What the answer must look like; then the job is on its way. */
+/* What the answer must look like; then the job is on its way. What must be compiled for it first is
+ * ordered, and the job held until then. */
 static void plan_and_schedule(struct cpu *c, const struct job *job, bool starts_in_reasoning,
                               const struct token_list *prompt)
 {
-    struct plan *plan;
+    struct plan *plan = NULL;
     struct job_fault fault;
-    enum status st = planner_plan(c->planner, job, starts_in_reasoning, &plan, &fault);
+    enum status st = planner_find(c->planner, job, starts_in_reasoning, &plan, &fault);
     if (st == INVALID) {
         refuse(c, job->id, JOB_INVALID, fault.error.text, fault.param);
         return;
     }
-    struct cpu_job *j = st == OK ? job_new(c, job, starts_in_reasoning, plan) : NULL;
+    struct cpu_job *j = st != NOMEM ? job_new(c, job, starts_in_reasoning) : NULL;
+    if (j && st == UNAVAILABLE)
+        j->order = plan_orders_add(c->orders, job, starts_in_reasoning, j);
+    bool made = j && (st == UNAVAILABLE ? j->order != NULL : adopt_plan(j, plan));
     if (!j)
-        refuse(c, job->id, JOB_OVERLOADED, "the worker is out of memory", NULL);
-    else
+        plan_free(plan);
+    if (made) {
         schedule(c, job, prompt, j);
+        return;
+    }
+    job_free(j);
+    refuse(c, job->id, JOB_OVERLOADED, "the worker is out of memory", NULL);
+}
+
+/* Nothing was done for it yet. */
+static void refuse_plan(struct cpu *c, struct cpu_job *j, enum status st)
+{
+    const struct job_fault *fault = plan_order_fault(j->order);
+    j->counts = (struct counts){0};
+    if (st == INVALID) {
+        set_failure(j, JOB_INVALID, fault->error.text);
+        j->failure_param = fault->param;
+    } else {
+        set_failure(j, JOB_OVERLOADED,
+                    st == LIMITED ? "the schemas of the answers under way leave no room for more"
+                                  : "the worker is out of memory");
+    }
+    j->giving_up = true;
+    scheduler_cancel(c->scheduler, j->id);
+}
+
+static void take_plans(struct cpu *c)
+{
+    for (struct plan_order *order; (order = plan_orders_next(c->orders));) {
+        struct cpu_job *j = plan_order_owner(order);
+        struct plan *plan = NULL;
+        enum status st = plan_order_take(order, &plan);
+        if (st == OK && !adopt_plan(j, plan))
+            st = NOMEM;
+        if (st == OK)
+            scheduler_release(c->scheduler, j->id);
+        else
+            refuse_plan(c, j, st);
+    }
 }
 
 static bool may_be_asked(struct cpu *c, const struct job *job)
@@ -422,6 +483,7 @@ static void cpu_set_paused(struct backend *b, uint64_t id, bool paused)
 static bool cpu_step(struct backend *b)
 {
     struct cpu *c = self(b);
+    take_plans(c);
     bool worked = scheduler_step(c->scheduler);
     while (c->dirty)
         tell(c, c->dirty);
@@ -449,6 +511,7 @@ static void cpu_free(struct backend *b)
             c->heads[i] = j->next;
             job_free(j);
         }
+    plan_orders_free(c->orders);
     planner_free(c->planner);
     chat_free(c->chat);
     tokenizer_free(c->tokenizer);
@@ -529,10 +592,15 @@ static enum status load(struct cpu *c, const struct cpu_options *o, struct error
     c->no_token = calloc(model_vocab_size(c->model) / 32 + 1, sizeof *c->no_token);
     if (!c->no_token)
         return error_set(err, NOMEM, "out of memory");
-    st = planner_new(c->tokenizer, &c->markers, model_vocab_size(c->model), &c->planner, err);
-    if (st != OK)
-        return st;
-    return set_context(c, o, err);
+    struct planner_options forms = {.tokenizer = c->tokenizer,
+                                    .markers = &c->markers,
+                                    .vocab = model_vocab_size(c->model),
+                                    .wake = c->sink.wake,
+                                    .wake_arg = c->sink.arg};
+    st = planner_new(&forms, &c->planner, err);
+    if (st == OK)
+        st = plan_orders_new(c->planner, c->sink.wake, c->sink.arg, &c->orders, err);
+    return st == OK ? set_context(c, o, err) : st;
 }
 
 struct backend *backend_cpu_new(const struct cpu_options *options, const struct sink *sink,
@@ -552,7 +620,8 @@ struct backend *backend_cpu_new(const struct cpu_options *options, const struct 
                                   .kv_bytes = options->kv_bytes,
                                   .queue_max = QUEUE_MAX,
                                   .speculate = (enum sched_speculation)options->speculate};
-    struct sched_events events = {.token = on_token, .ended = on_ended, .mask = on_mask, .arg = c};
+    struct sched_events events = {
+        .token = on_token, .ended = on_ended, .mask = on_mask, .ready = on_ready, .arg = c};
     if (st == OK)
         st = scheduler_new(c->model, &sched, &events, &c->scheduler, err);
     if (st != OK) {

@@ -1,5 +1,7 @@
 #include "worker/constraint.h"
 
+#include <assert.h>
+
 enum { NAME_MAX_BYTES = 80, SURE_BYTES = 10 /* {"name": " */ };
 
 enum state {
@@ -20,7 +22,8 @@ enum state {
 struct constraint {
     const struct plan *plan;
     enum state state;
-    struct grammar_state *grammar; /* of FORMAT, KIND, NAME, BODY */
+    struct grammar_state *grammar; /* of START, if that has one, FORMAT, KIND, NAME, BODY */
+    bool asked;                    /* the maker has it */
     char name[NAME_MAX_BYTES];     /* so far */
     size_t name_len, tentative_bytes;
     uint32_t mask[];
@@ -40,7 +43,7 @@ void constraint_free(struct constraint *c)
 {
     if (!c)
         return;
-    grammar_state_free(c->grammar);
+    grammar_maker_drop(c->plan->maker, c->grammar);
     free(c);
 }
 
@@ -111,9 +114,18 @@ static bool has_tools(const struct constraint *c)
 
 static enum status start_grammar(struct constraint *c, struct grammar *g)
 {
+    assert(!c->asked);
     grammar_state_free(c->grammar);
     c->grammar = grammar_state_new(g, c->plan->vocab);
     return c->grammar ? OK : NOMEM;
+}
+
+/* What content must follow from its start on; NULL: nothing, or nothing yet. */
+static struct grammar *first_grammar(const struct plan *p)
+{
+    if (p->required)
+        return p->markers->tools == TOOLS_LLAMA ? p->body : NULL;
+    return p->format;
 }
 
 /* At the content's start; false: out of memory. */
@@ -123,9 +135,11 @@ static bool allow_start(struct constraint *c, bool *any)
     bool llama = p->markers->tools == TOOLS_LLAMA;
     *any = false;
     if (p->required || p->format) {
-        struct grammar *g = p->required ? (llama ? p->body : NULL) : p->format;
+        struct grammar *g = first_grammar(p);
         allow_none(c);
-        if (g && (start_grammar(c, g) != OK || !allow_grammar(c)))
+        if (g && !c->grammar && start_grammar(c, g) != OK)
+            return false;
+        if (g && !allow_grammar(c))
             return false;
         if (has_tools(c) && !llama)
             allow(c, opening(c));
@@ -165,10 +179,43 @@ static void allow_between(struct constraint *c)
     allow(c, line ? c->plan->newline : m->call_begin);
 }
 
+/* The grammar that the next mask comes from; NULL: none, or out of memory. */
+static struct grammar_state *needed(struct constraint *c)
+{
+    struct grammar *first = first_grammar(c->plan);
+    switch (c->state) {
+    case START:
+        if (first && !c->grammar)
+            start_grammar(c, first); /* without memory the mask says so */
+        return first ? c->grammar : NULL;
+    case FORMAT:
+    case KIND:
+    case NAME:
+    case BODY:
+        return c->grammar;
+    default:
+        return NULL;
+    }
+}
+
+bool constraint_ready(struct constraint *c)
+{
+    struct grammar_maker *maker = c->plan->maker;
+    struct grammar_state *s = needed(c);
+    if (c->asked)
+        c->asked = !grammar_maker_done(maker, s);
+    else if (s && !grammar_state_ready(s)) {
+        grammar_maker_ask(maker, s);
+        c->asked = true;
+    }
+    return !c->asked;
+}
+
 enum status constraint_mask(struct constraint *c, const uint32_t **mask)
 {
     const struct chat_markers *m = c->plan->markers;
     bool any = false, made = true;
+    assert(!c->asked);
     switch (c->state) {
     case REASONING:
         any = !c->plan->required && !c->plan->format;

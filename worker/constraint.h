@@ -14,6 +14,9 @@ struct constraint;
 /* The plan outlives it. NULL: out of memory. */
 struct constraint *constraint_new(const struct plan *plan);
 void constraint_free(struct constraint *c); /* NULL is fine */
+/* Whether constraint_mask now answers at once. If not, the mask is being made on the thread of the
+ * plan's maker; nothing else but this and constraint_free may be called meanwhile. */
+bool constraint_ready(struct constraint *c);
 /* A bit a token of the model's vocabulary; valid until the next call. *mask NULL: any may come. */
 enum status constraint_mask(struct constraint *c, const uint32_t **mask);
 /* The token was made. */

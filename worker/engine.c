@@ -59,7 +59,7 @@ struct engine {
     struct command *commands;
     int command_count, submit_count;
     struct buf ready; /* events for the loop */
-    bool posted, stop;
+    bool posted, woken, stop;
     struct backend_load load;
 
     _Atomic int64_t busy_since_ms; /* 0: idle */
@@ -146,6 +146,15 @@ static void sink_fail(void *arg, uint64_t job, enum job_error code, const char *
     add_event(e, &event, (const void *const[]){message, param, NULL, NULL});
 }
 
+static void sink_wake(void *arg)
+{
+    struct engine *e = arg;
+    pthread_mutex_lock(&e->lock);
+    e->woken = true;
+    pthread_cond_signal(&e->wake);
+    pthread_mutex_unlock(&e->lock);
+}
+
 struct engine *engine_new(struct loop *loop, struct error *err)
 {
     struct engine *e = calloc(1, sizeof *e);
@@ -154,7 +163,7 @@ struct engine *engine_new(struct loop *loop, struct error *err)
         return NULL;
     }
     e->loop = loop;
-    e->sink = (struct sink){sink_tokens, sink_finish, sink_fail, e};
+    e->sink = (struct sink){sink_tokens, sink_finish, sink_fail, sink_wake, e};
     buf_init(&e->batch, BATCH_BYTES_MAX);
     buf_init(&e->taken, BATCH_BYTES_MAX);
     buf_init(&e->ready, BATCH_BYTES_MAX);
@@ -332,10 +341,10 @@ static void step_done(struct engine *e, bool worked)
     }
 }
 
-/* With the lock: for a command, stop, or the time at which the backend has work again. */
+/* With the lock: for a command, a wake, stop, or the time at which the backend has work again. */
 static void wait_idle(struct engine *e, int64_t due_us)
 {
-    while (e->command_count == 0 && !e->stop) {
+    while (e->command_count == 0 && !e->woken && !e->stop) {
         if (!due_us)
             pthread_cond_wait(&e->wake, &e->lock);
         else if (clock_mono_us() < due_us)
@@ -353,6 +362,7 @@ static bool next_commands(struct engine *e, bool idle, int *count)
     give_events(e);
     if (idle)
         wait_idle(e, due_us);
+    e->woken = false;
     bool stop = e->stop;
     *count = stop ? 0 : e->command_count;
     if (*count > 0) {

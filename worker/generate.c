@@ -45,7 +45,7 @@ enum status generate_run(const struct cpu_options *cpu, const struct generate_op
                          FILE *out, struct error *err)
 {
     struct generate g = {.out = out, .err = err};
-    struct sink sink = {on_tokens, on_finish, on_fail, &g};
+    struct sink sink = {.tokens = on_tokens, .finish = on_finish, .fail = on_fail, .arg = &g};
     struct backend *b = backend_cpu_new(cpu, &sink, err);
     if (!b)
         return INVALID;

@@ -1,21 +1,29 @@
 /*
  * What a request's answers must look like: the grammars of its format and of its tools' calls.
- * Made before any work is done, so that a schema that is wrong is refused with its place. Compiled
- * grammars are kept, by a digest of what they are made of, within a bound; the masks at their
- * beginnings are computed ahead on a thread of their own. The engine thread owns all of it.
+ * Made before any work is done, so that a schema that is wrong is refused with its place. Compiling
+ * takes some 40 ms at most for a request: plan_orders.h does that on a thread of its own. Compiled
+ * grammars are kept, by a digest of what they are made of, within a bound (plan_cache.h); their
+ * masks are made ahead on another thread (grammar/maker.h).
  */
 #ifndef WORKER_PLAN_H
 #define WORKER_PLAN_H
 
 #include "worker/chat.h"
-#include "worker/grammar/state.h"
+#include "worker/grammar/maker.h"
 #include "worker/job_wire.h"
 
 struct planner; /* one a model */
 
-/* The tokenizer and the markers outlive it. vocab: of the model's logits. */
-enum status planner_new(const struct tokenizer *t, const struct chat_markers *markers,
-                        uint32_t vocab, struct planner **out, struct error *err);
+struct planner_options {
+    const struct tokenizer *tokenizer; /* it and the markers outlive the planner */
+    const struct chat_markers *markers;
+    uint32_t vocab;          /* of the model's logits */
+    void (*wake)(void *arg); /* see grammar_maker_new; NULL: nobody waits for masks */
+    void *wake_arg;
+};
+
+enum status planner_new(const struct planner_options *options, struct planner **out,
+                        struct error *err);
 void planner_free(struct planner *p); /* NULL is fine; joins the thread */
 
 struct plan_tool {
@@ -28,6 +36,7 @@ struct plan {
     const struct tokenizer *tokenizer;
     const struct chat_markers *markers;
     const struct grammar_vocab *vocab;
+    struct grammar_maker *maker;
     uint32_t words;    /* of a mask */
     int32_t newline;   /* the token; -1: none */
     bool in_reasoning; /* the answer begins there; nothing is asked of reasoning */
@@ -41,8 +50,12 @@ struct plan {
     int tool_count;
 };
 
-/* *out NULL: anything goes. INVALID: see *fault. */
+/* *out NULL: anything goes. INVALID: see *fault; LIMITED: the plans in use leave no room; NOMEM.
+ * Any thread. */
 enum status planner_plan(struct planner *p, const struct job *job, bool starts_in_reasoning,
+                         struct plan **out, struct job_fault *fault);
+/* The same from what is kept, or UNAVAILABLE: something must be compiled first, or is long. */
+enum status planner_find(struct planner *p, const struct job *job, bool starts_in_reasoning,
                          struct plan **out, struct job_fault *fault);
 void plan_free(struct plan *plan); /* NULL is fine */
 

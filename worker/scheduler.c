@@ -213,6 +213,7 @@ static bool fill(struct scheduler *s, struct request *r, const struct sched_requ
     r->max_tokens = from->max_tokens;
     r->choices = from->choices ? from->choices : 1;
     r->salted = from->cache_salt_len > 0;
+    r->held = from->held;
     if (!copy_bias(r, &from->sampling) || !make_sequences(r) ||
         !(r->tenant = tenant_enter(s, from->tenant ? from->tenant : "")))
         return false;
@@ -298,6 +299,15 @@ static struct request *find_running(const struct scheduler *s, uint64_t id)
     return NULL;
 }
 
+void scheduler_release(struct scheduler *s, uint64_t id)
+{
+    struct request *r = find_waiting(s, id);
+    if (!r)
+        return;
+    r->held = false;
+    s->changed = true;
+}
+
 void scheduler_cancel(struct scheduler *s, uint64_t id)
 {
     struct request *r = find_waiting(s, id);
@@ -348,7 +358,26 @@ static int compose(struct scheduler *s)
     return count;
 }
 
-int32_t sequence_pick(struct scheduler *s, const struct sequence *q, const float *logits)
+static bool is_ready(struct scheduler *s, const struct sequence *q)
+{
+    return !s->events.ready || s->events.ready(s->events.arg, q->request->id, q->choice);
+}
+
+/* A prompt's choices make their first tokens together. */
+bool sequence_is_ready(struct scheduler *s, const struct sequence *q)
+{
+    const struct request *r = q->request;
+    bool ready = true;
+    if (q->state != SEQUENCE_PREFILL)
+        return is_ready(s, q);
+    for (uint32_t i = 0; i < r->choices; i++)
+        if (r->sequences[i].state != SEQUENCE_ENDED)
+            ready = is_ready(s, &r->sequences[i]) && ready;
+    return ready;
+}
+
+int32_t sequence_pick(struct scheduler *s, const struct sequence *q, const float *logits,
+                      bool is_guess)
 {
     const struct request *r = q->request;
     struct sampling how = r->sampling;
@@ -357,8 +386,9 @@ int32_t sequence_pick(struct scheduler *s, const struct sequence *q, const float
                                .tokens = q->tokens,
                                .prompt = r->prompt,
                                .made = q->made + (uint32_t)q->drafts};
-    /* Behind a guess the listener cannot know the mask; such a guess is just judged later. */
-    if (s->events.mask && !q->drafts)
+    /* Behind a guess the listener cannot know the mask; such a guess is just judged later, as is
+     * one made before the mask is there. */
+    if (s->events.mask && (!is_guess || (!q->drafts && is_ready(s, q))))
         in.mask = s->events.mask(s->events.arg, r->id, q->choice);
     return sampler_pick(s->sampler, &in, &how);
 }
@@ -380,7 +410,7 @@ static bool tell(struct scheduler *s, const struct sequence *q, int32_t token, c
 /* The token after the last of q's; the listener may end q, or any other sequence, meanwhile. */
 static void deliver(struct scheduler *s, struct sequence *q, const float *logits)
 {
-    int32_t token = sequence_pick(s, q, logits);
+    int32_t token = sequence_pick(s, q, logits, false);
     if (token < 0) {
         sequence_end(s, q, SCHED_BLOCKED);
         return;
@@ -425,12 +455,26 @@ static void deliver_next(struct scheduler *s, struct sequence *q, const float *l
         int32_t guess = i < drafts ? q->tokens[at + (uint32_t)i] : -1;
         deliver(s, q, logits + (size_t)i * model_vocab_size(s->model));
         if (q->state == SEQUENCE_ENDED || q->request->paused || guess < 0 ||
-            q->tokens[at + (uint32_t)i] != guess)
+            q->tokens[at + (uint32_t)i] != guess || !is_ready(s, q))
             return;
         q->done++;
         blocks_share(s, q);
         s->accepted++;
     }
+}
+
+/* Its next token would have come from this step, but cannot be made yet: the last row is computed
+ * again. */
+static bool put_off(struct scheduler *s, struct sequence *q, bool reads)
+{
+    if (reads && q->done + (uint32_t)q->rows < q->request->prompt)
+        return false;
+    q->waits = q->state != SEQUENCE_ENDED && !sequence_is_ready(s, q);
+    if (q->waits && reads) {
+        q->done += (uint32_t)q->rows - 1;
+        blocks_share(s, q);
+    }
+    return q->waits;
 }
 
 static void take_results(struct scheduler *s)
@@ -442,13 +486,16 @@ static void take_results(struct scheduler *s)
         if (!q->rows)
             continue;
         bool reads = q->done < q->request->prompt;
-        q->done += reads ? (uint32_t)q->rows : 1;
-        blocks_share(s, q);
-        if (reads && q->done < q->request->prompt)
+        bool later = put_off(s, q, reads);
+        if (!later) {
+            q->done += reads ? (uint32_t)q->rows : 1;
+            blocks_share(s, q);
+        }
+        if (!later && reads && q->done < q->request->prompt)
             continue;
-        if (q->state == SEQUENCE_PREFILL)
+        if (!later && q->state == SEQUENCE_PREFILL)
             deliver_first(s, q, logits);
-        else if (q->state == SEQUENCE_DECODE)
+        else if (!later && q->state == SEQUENCE_DECODE)
             deliver_next(s, q, logits);
         logits += (size_t)(reads ? 1 : q->rows) * model_vocab_size(s->model);
     }

@@ -51,6 +51,7 @@ struct sched_request {
     /* Sequences with the same salt share the cache of common prefixes. NULL: it shares nothing. */
     const uint8_t *cache_salt; /* copied */
     uint32_t cache_salt_len;
+    bool held; /* it waits, without being in the others' way, until scheduler_release */
 };
 
 enum sched_end {
@@ -79,6 +80,9 @@ struct sched_events {
     /* Which tokens may come next (see sampler_input.mask), given all that `token` has told. The
      * words must stay as they are until the next call. NULL, here or as the answer: any may. */
     const uint32_t *(*mask)(void *arg, uint64_t id, uint32_t choice);
+    /* Whether `mask` answers at once. If not, the choice makes no token in this step, and is asked
+     * again in the next. NULL: always. */
+    bool (*ready)(void *arg, uint64_t id, uint32_t choice);
     void *arg;
 };
 
@@ -100,9 +104,11 @@ void scheduler_free(struct scheduler *s); /* NULL is fine */
 /* INVALID: it could never run; LIMITED: the queue is full. */
 enum status scheduler_submit(struct scheduler *s, const struct sched_request *request,
                              struct error *err);
-void scheduler_cancel(struct scheduler *s, uint64_t id); /* `ended` follows, at once */
+void scheduler_release(struct scheduler *s, uint64_t id); /* a held request may begin */
+void scheduler_cancel(struct scheduler *s, uint64_t id);  /* `ended` follows, at once */
 void scheduler_set_paused(struct scheduler *s, uint64_t id, bool paused); /* all its choices */
-bool scheduler_step(struct scheduler *s);                                 /* false: nothing to do */
+/* False: nothing can be done before a command comes or a choice gets ready. */
+bool scheduler_step(struct scheduler *s);
 /* The earliest deadline of what waits, on the scheduler's clock; 0: none. */
 int64_t scheduler_due_us(const struct scheduler *s);
 void scheduler_load(const struct scheduler *s, struct backend_load *out);

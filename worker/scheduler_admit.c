@@ -86,7 +86,7 @@ static struct request *next_untried(const struct scheduler *s)
 {
     struct request *first = NULL;
     for (struct request *r = s->queue_head; r; r = r->behind)
-        if (!r->tried && (!first || goes_first(r, first)))
+        if (!r->held && !r->tried && (!first || goes_first(r, first)))
             first = r;
     return first;
 }

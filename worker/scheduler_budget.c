@@ -18,6 +18,13 @@ static bool same_next_block(const struct sequence *a, const struct sequence *b)
            memcmp(a->tokens + at, b->tokens + at, KV_BLOCK_TOKENS * sizeof *a->tokens) == 0;
 }
 
+/* It makes no token for now; what it would compute meanwhile would be computed again. */
+static bool waits(struct scheduler *s, struct sequence *q)
+{
+    q->waits = q->waits && !sequence_is_ready(s, q);
+    return q->waits;
+}
+
 static bool reads(const struct sequence *q)
 {
     return q->state == SEQUENCE_PREFILL && !q->request->paused;
@@ -76,7 +83,7 @@ static int give_drafts(struct scheduler *s, int left)
 {
     for (int i = 0; i < s->running_count; i++) {
         struct sequence *q = s->running[i];
-        if (q->state != SEQUENCE_DECODE || q->request->paused)
+        if (!q->rows || q->state != SEQUENCE_DECODE)
             continue;
         if (q->drafts > left)
             q->drafts = left;
@@ -91,7 +98,10 @@ void budget_share(struct scheduler *s)
     int left = s->options.step_tokens, count = 0;
     for (int i = 0; i < s->running_count; i++) {
         struct sequence *q = s->running[i];
-        q->rows = q->state == SEQUENCE_DECODE && !q->request->paused;
+        q->rows = 0;
+        if (q->request->paused || waits(s, q))
+            continue;
+        q->rows = q->state == SEQUENCE_DECODE;
         left -= q->rows;
         if (!reads(q))
             continue;

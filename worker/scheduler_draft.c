@@ -169,7 +169,7 @@ void draft_guess(struct scheduler *s)
         for (int i = 0; i < drafters; i++) {
             struct sequence *q = s->drafters[i];
             const float *logits = s->logits + (size_t)i * model_vocab_size(s->model);
-            int32_t token = sequence_pick(s, q, logits);
+            int32_t token = sequence_pick(s, q, logits, true);
             if (token >= 0)
                 q->tokens[q->request->prompt + q->made + (uint32_t)q->drafts++] = token;
         }

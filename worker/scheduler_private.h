@@ -91,8 +91,11 @@ void draft_guess(struct scheduler *s);
 
 /* scheduler.c */
 
+/* Whether a sequence that waited may go on. */
+bool sequence_is_ready(struct scheduler *s, const struct sequence *q);
 /* The token after what q made and its drafts; -1: none. */
-int32_t sequence_pick(struct scheduler *s, const struct sequence *q, const float *logits);
+int32_t sequence_pick(struct scheduler *s, const struct sequence *q, const float *logits,
+                      bool is_guess);
 
 void request_free(struct scheduler *s, struct request *r);
 void sequence_end(struct scheduler *s, struct sequence *q, enum sched_end how);

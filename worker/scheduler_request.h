@@ -32,6 +32,7 @@ struct sequence {
     /* of this step's batch */
     int rows, first_row;
     bool judges; /* it has guesses in it */
+    bool waits;  /* its next token could not be made, for it was not ready */
     /* Guesses: tokens behind those that were made, to be judged by the next step. */
     int drafts;
     /* Rows of this step's batch, from fresh_row on, whose next token it made, the first of them at
@@ -55,7 +56,7 @@ struct request {
     struct tenant *tenant;
     int priority;
     int64_t deadline_us; /* on the scheduler's clock; 0: none */
-    bool paused;
+    bool paused, held;
     struct sampling sampling; /* the bias is its own */
     uint32_t prompt, max_tokens, choices;
     uint32_t cached; /* prompt tokens found in the cache */

@@ -289,7 +289,8 @@ int main(void)
     for (int i = 0; i < 4; i++) {
         struct chat_markers m = markers_of(forms[i]);
         struct planner *p = NULL;
-        CHECK_INT(planner_new(tokenizer, &m, VOCAB, &p, &err), OK);
+        struct planner_options o = {.tokenizer = tokenizer, .markers = &m, .vocab = VOCAB};
+        CHECK_INT(planner_new(&o, &p, &err), OK);
         CHECK_STR(err.text, "");
         test_required(p, &m);
         test_auto(p, &m);
