@@ -30,6 +30,7 @@ struct backend_model {
     char name[128];
     uint8_t tokenizer_hash[32];
     uint32_t context_tokens, max_output_tokens;
+    bool completions_only; /* chats are refused */
     uint32_t prompt_overhead_tokens, message_overhead_tokens;
     uint32_t tools_overhead_tokens, tool_overhead_tokens; /* base/wire.proto, Model */
 };

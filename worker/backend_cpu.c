@@ -121,6 +121,7 @@ static struct cpu_job *job_new(const struct cpu *c, const struct job *job, bool 
         .tools = job->tools,
         .tool_count = job->tool_choice == TOOL_NEVER ? 0 : job->tool_count,
         .one_call = job->one_call,
+        .plain = job->prompt,
         .drop_space = tokenizer_adds_space(c->tokenizer) && !job->prompt &&
                       !job->messages[job->message_count - 1].prefix};
     bool made = true;
@@ -433,6 +434,13 @@ static void take_plans(struct cpu *c)
 
 static bool may_be_asked(struct cpu *c, const struct job *job)
 {
+    if (!job->prompt && !chat_converses(c->chat)) {
+        refuse(c, job->id, JOB_INVALID,
+               "this model has no chat template: it takes no messages, only a prompt "
+               "(/v1/completions)",
+               "messages");
+        return false;
+    }
     if (job->tool_count && c->markers.tools == TOOLS_NONE) {
         refuse(c, job->id, JOB_INVALID, "this model knows no tools", "tools");
         return false;
@@ -631,6 +639,7 @@ struct backend *backend_cpu_new(const struct cpu_options *options, const struct 
     struct backend_model *m = &c->base.model;
     set_name(m, options);
     memcpy(m->tokenizer_hash, tokenizer_hash(c->tokenizer), sizeof m->tokenizer_hash);
+    m->completions_only = !chat_converses(c->chat);
     struct chat_overhead overhead;
     chat_overhead(c->chat, &overhead);
     m->prompt_overhead_tokens = overhead.prompt;

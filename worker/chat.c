@@ -99,16 +99,25 @@ static void add_stop(struct chat_markers *m, int64_t id)
         m->stop_ids[m->stop_count++] = (int32_t)id;
 }
 
-/* eos_token_id of generation_config.json: a number or a list; the file may be absent. */
-static enum status add_generation_stops(const char *dir, struct chat_markers *m, struct error *err)
+/* out NULL: there is no such file. */
+static enum status read_config(const char *dir, const char *file, struct json **out,
+                               struct error *err)
 {
     char path[4096];
     struct stat sb;
-    snprintf(path, sizeof path, "%s/generation_config.json", dir);
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    *out = NULL;
     if (stat(path, &sb) < 0 && errno == ENOENT)
         return OK;
-    struct json *root = NULL;
-    enum status st = json_parse_file(path, CONFIG_BYTES_MAX, &root, err);
+    return json_parse_file(path, CONFIG_BYTES_MAX, out, err);
+}
+
+/* eos_token_id of a file: a number or a list. */
+static enum status add_stops_of(const char *dir, const char *file, struct chat_markers *m,
+                                struct error *err)
+{
+    struct json *root;
+    enum status st = read_config(dir, file, &root, err);
     if (st != OK)
         return st;
     const struct json *ids = json_get(root, "eos_token_id");
@@ -172,10 +181,18 @@ static void set_fill_tokens(struct chat_template *c)
     c->bos = first_token(c->tokenizer, bos, 3);
 }
 
+/* A model that was trained on plain text only: it goes on from a text. */
+static const struct chat_kind no_template = {
+    .name = "none",
+    .ends = {"<｜end▁of▁sentence｜>", "<|endoftext|>", "<|end_of_text|>", "</s>"},
+    .overhead = {.prompt = 8},
+};
+
+/* text NULL: the model has no template. */
 static enum status load(struct chat_template *c, const char *dir, const char *text,
                         struct error *err)
 {
-    c->kind = chat_kind_of(text);
+    c->kind = text ? chat_kind_of(text) : &no_template;
     if (!c->kind)
         return error_set(err, INVALID,
                          "the chat template is none that this program knows (DeepSeek V2 to V3.1 "
@@ -186,13 +203,15 @@ static enum status load(struct chat_template *c, const char *dir, const char *te
     c->tools = tools_of(c->kind, c->tokenizer);
     set_markers(c);
     set_fill_tokens(c);
-    return add_generation_stops(dir, &c->markers, err);
+    st = add_stops_of(dir, "generation_config.json", &c->markers, err);
+    if (st == OK && !text)
+        st = add_stops_of(dir, "config.json", &c->markers, err);
+    return st;
 }
 
 /* chat_template of tokenizer_config.json is a text, or a list of {"name", "template"}. */
-static const char *template_of(const struct json *config)
+static const char *template_of(const struct json *v)
 {
-    const struct json *v = json_get(config, "chat_template");
     if (!json_is_array(v))
         return json_string(v);
     for (const struct json *one = json_first(v); one; one = json_next(one)) {
@@ -203,28 +222,31 @@ static const char *template_of(const struct json *config)
     return NULL;
 }
 
-/* Newer models keep the template in a file of its own. */
-static enum status read_template(const char *dir, struct buf *out, struct error *err)
+/* A file of its own has precedence over what tokenizer_config.json says. */
+static enum status read_template(const char *dir, struct buf *out, bool *found, struct error *err)
 {
     char path[4096];
-    snprintf(path, sizeof path, "%s/tokenizer_config.json", dir);
-    struct json *config = NULL;
-    enum status st = json_parse_file(path, CONFIG_BYTES_MAX, &config, err);
+    struct stat sb;
+    snprintf(path, sizeof path, "%s/chat_template.jinja", dir);
+    *found = stat(path, &sb) == 0;
+    if (*found)
+        return textfile_read(path, out, err);
+    struct json *config;
+    enum status st = read_config(dir, "tokenizer_config.json", &config, err);
     if (st != OK)
         return st;
-    const char *text = template_of(config);
-    st = text ? buf_adds(out, text) : OK;
+    const struct json *v = json_get(config, "chat_template");
+    const char *text = template_of(v);
+    *found = v && !json_is_null(v);
+    if (text)
+        st = buf_adds(out, text);
+    else if (*found)
+        st = error_set(err, INVALID,
+                       "%s/tokenizer_config.json: chat_template is no string, and no list with a "
+                       "\"default\"",
+                       dir);
     json_free(config);
-    if (st != OK || text)
-        return st;
-    snprintf(path, sizeof path, "%s/chat_template.jinja", dir);
-    struct stat sb;
-    if (stat(path, &sb) == 0)
-        return textfile_read(path, out, err);
-    return error_set(err, INVALID,
-                     "%s/tokenizer_config.json: chat_template is not there or not a string, and "
-                     "there is no chat_template.jinja",
-                     dir);
+    return st;
 }
 
 enum status chat_load(const char *dir, const struct tokenizer *t, struct chat_template **out,
@@ -233,15 +255,16 @@ enum status chat_load(const char *dir, const struct tokenizer *t, struct chat_te
     if (strlen(dir) > 4000)
         return error_set(err, INVALID, "the folder's name is too long");
     struct buf text;
+    bool found;
     buf_init(&text, CONFIG_BYTES_MAX);
-    enum status st = read_template(dir, &text, err);
+    enum status st = read_template(dir, &text, &found, err);
     struct chat_template *c = st == OK ? calloc(1, sizeof *c) : NULL;
     const char *text_z = c ? buf_cstr(&text) : NULL;
     if (st == OK && !text_z)
         st = error_set(err, NOMEM, "out of memory");
     if (st == OK) {
         c->tokenizer = t;
-        st = load(c, dir, text_z, err);
+        st = load(c, dir, found ? text_z : NULL, err);
         if (st != OK)
             error_prefix(err, "%s", dir);
     }
@@ -262,6 +285,11 @@ void chat_free(struct chat_template *c)
 const char *chat_name(const struct chat_template *c)
 {
     return c->kind->name;
+}
+
+bool chat_converses(const struct chat_template *c)
+{
+    return c->kind != &no_template;
 }
 
 static enum status check_message(const struct chat_template *c, const struct chat_request *in,
@@ -290,6 +318,7 @@ static enum status check_message(const struct chat_template *c, const struct cha
 enum status chat_render(const struct chat_template *c, const struct chat_request *in,
                         struct token_list *out, struct error *err)
 {
+    assert(chat_converses(c));
     if (in->count <= 0)
         return error_set(err, INVALID, "messages is empty");
     if (in->tool_count && c->tools == TOOLS_NONE)

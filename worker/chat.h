@@ -1,8 +1,9 @@
 /*
  * Chat templates: messages to prompt ids. A template is recognised by what its text holds
- * (tokenizer_config.json, or chat_template.jinja beside it) and by the added tokens that it needs;
- * one that is not known is an error at load. The words of users are encoded without added tokens,
- * so nobody can speak as the template. Immutable: any thread.
+ * (chat_template.jinja, or tokenizer_config.json) and by the added tokens that it needs; one that
+ * is not known is an error at load. A model without any takes no messages, only texts to go on
+ * from. The words of users are encoded without added tokens, so nobody can speak as the template.
+ * Immutable: any thread.
  */
 #ifndef WORKER_CHAT_H
 #define WORKER_CHAT_H
@@ -16,6 +17,9 @@ enum status chat_load(const char *dir, const struct tokenizer *t, struct chat_te
                       struct error *err);
 void chat_free(struct chat_template *c); /* NULL is fine */
 const char *chat_name(const struct chat_template *c);
+/* Whether there is a template: without one only chat_complete, chat_overhead and chat_markers may
+ * be called. */
+bool chat_converses(const struct chat_template *c);
 
 struct chat_request {
     const struct chat_message *messages;

@@ -205,6 +205,8 @@ static enum status start(struct serve *s, struct error *err)
         log_warn("links on %s are not encrypted: keep them inside a trusted network", w->listen);
     log_info("serving %s on %s as %s, context %u", b->model.name, w->listen, s->node_id,
              b->model.context_tokens);
+    if (b->model.completions_only)
+        log_info("%s has no chat template: it is served for completions only", b->model.name);
     return OK;
 }
 

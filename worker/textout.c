@@ -56,6 +56,8 @@ struct textout *textout_new(const struct textout_options *options)
         return NULL;
     o->t = options->tokenizer;
     o->markers = *options->markers;
+    if (options->plain)
+        o->markers.think_begin = o->markers.think_end = -1;
     o->in_reasoning = o->leading = options->starts_in_reasoning;
     o->one_call = options->one_call;
     o->drop_space = options->drop_space;

@@ -24,6 +24,7 @@ struct textout_options {
     int tool_count;           /* 0: marks of calls are content */
     bool one_call;            /* the first call's end is the answer's */
     uint64_t id_seed;         /* see toolout.h */
+    bool plain;               /* a text goes on: marks of reasoning are nothing special */
     bool drop_space;          /* the first text begins with a space that is none of the answer's */
 };
 

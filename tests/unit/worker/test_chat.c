@@ -576,23 +576,65 @@ static void test_unknown_template(void)
 {
     struct chat_template *c = NULL;
     struct error err = {0};
-    remove_file("tokenizer_config.json");
     remove_file("chat_template.jinja");
-    CHECK(chat_load(folder, tokenizer, &c, &err) != OK);
-    write_file("tokenizer_config.json", "{}");
-    CHECK_INT(chat_load(folder, tokenizer, &c, &err), INVALID);
-    CHECK(strstr(err.text, "chat_template") != NULL);
     write_file("tokenizer_config.json", "{\"chat_template\": \"{{ messages }}\"}");
     CHECK_INT(chat_load(folder, tokenizer, &c, &err), INVALID);
     CHECK(!c && strstr(err.text, "none that this program knows") != NULL);
+    write_file("tokenizer_config.json", "{\"chat_template\": 7}");
+    CHECK_INT(chat_load(folder, tokenizer, &c, &err), INVALID);
+    CHECK(!c && strstr(err.text, "tokenizer_config.json: chat_template is no string") != NULL);
     write_file("tokenizer_config.json",
                "{\"chat_template\": [{\"name\": \"default\", \"template\": "
                "\"<<SYS>>{% set system_message = false %}bos_token + '[INST] ' + content' ' + "
                "eos_token\"}]}");
     CHECK_INT(chat_load(folder, tokenizer, &c, &err), INVALID);
     CHECK(!c && strstr(err.text, "needs the added token \"<s>\"") != NULL);
+    write_file("chat_template.jinja", "{{ messages }}");
+    CHECK_INT(chat_load(folder, tokenizer, &c, &err), INVALID);
+    CHECK(!c && strstr(err.text, "none that this program knows") != NULL);
+    remove_file("chat_template.jinja");
     remove_file("tokenizer_config.json");
-    rmdir(folder);
+}
+
+static void check_no_template(const struct tokenizer *t, const int *stops, int count)
+{
+    struct chat_template *c = NULL;
+    struct chat_markers m;
+    struct token_list got;
+    struct error err = {0};
+    token_list_init(&got, 100);
+    CHECK_INT(chat_load(folder, t, &c, &err), OK);
+    CHECK_STR(err.text, "");
+    CHECK_FATAL(c);
+    CHECK(!chat_converses(c));
+    chat_markers(c, &m);
+    CHECK_INT(m.tools, TOOLS_NONE);
+    CHECK_INT(m.stop_count, count);
+    for (int i = 0; i < count; i++)
+        CHECK_INT(m.stop_ids[i], stops[i]);
+    CHECK_INT(chat_complete(c, "ab", "c", &got, &err), OK);
+    check_ids(t, &got, "<｜begin▁of▁sentence｜><|fim_prefix|>ab<|fim_suffix|>c<|fim_middle|>");
+    token_list_done(&got);
+    chat_free(c);
+}
+
+/* A model without a template goes on from texts; what ends them is in several places. */
+static void test_no_template(const struct tokenizer *t)
+{
+    int stops[] = {tokenizer_id(t, "<｜end▁of▁sentence｜>"),
+                   tokenizer_id(t, "<|endoftext|>"),
+                   tokenizer_id(t, "</s>"),
+                   7,
+                   8,
+                   9};
+    check_no_template(t, stops, 3);
+    write_file("tokenizer_config.json", "{\"chat_template\": null}");
+    write_file("generation_config.json", "{\"eos_token_id\": [7, 8]}");
+    write_file("config.json", "{\"eos_token_id\": 9}");
+    check_no_template(t, stops, 6);
+    remove_file("tokenizer_config.json");
+    remove_file("generation_config.json");
+    remove_file("config.json");
 }
 
 int main(void)
@@ -622,6 +664,8 @@ int main(void)
     test_errors();
     test_complete(bytes);
     test_unknown_template();
+    test_no_template(bytes);
+    rmdir(folder);
     json_free(kinds);
     tokenizer_free(bytes);
     chat_free(chat);

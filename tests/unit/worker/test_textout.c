@@ -34,7 +34,7 @@ struct input {
     bool in_reasoning;
     const char *const *stop;
     int stop_count;
-    bool tools, one_call;
+    bool tools, one_call, plain;
 };
 
 static bool is_whole(const struct buf *b)
@@ -52,7 +52,8 @@ static struct textout *make(const struct input *in)
                                 .stop_count = in->stop_count,
                                 .tools = tools,
                                 .tool_count = in->tools ? 2 : 0,
-                                .one_call = in->one_call};
+                                .one_call = in->one_call,
+                                .plain = in->plain};
     struct textout *t = textout_new(&o);
     CHECK_FATAL(t);
     return t;
@@ -206,6 +207,18 @@ static void test_cases(void)
     }
 }
 
+/* Of a text that goes on nothing is reasoning. */
+static void test_plain(void)
+{
+    const int32_t ids[] = {'a', id_of('T'), 'b', id_of('E'), 'c', id_of('X')};
+    struct result r = run(&(struct input){.ids = ids, .count = 6, .plain = true});
+    CHECK_STR(content(&r), "a<think>b</think>c");
+    CHECK_STR(reasoning(&r), "");
+    CHECK_INT(r.reasoning_tokens, 0);
+    CHECK(r.stopped);
+    result_done(&r);
+}
+
 /* 1 to 5 are the marks: calls, call, sep, end of the call, of all. */
 static const struct {
     const char *ids;
@@ -331,6 +344,7 @@ int main(void)
                 OK);
     buf_done(&text);
     test_cases();
+    test_plain();
     test_calls();
     test_property();
     tokenizer_free(tokenizer);
