@@ -61,6 +61,13 @@ INLINE int tokens_of(const struct attend *a, int query)
     return n < 0 ? 0 : n < ATTEND_SEGMENT ? n : ATTEND_SEGMENT;
 }
 
+/* The first of them; `tokens` if there is none. */
+INLINE int first_of(const struct attend *a, int query, int tokens)
+{
+    int n = a->from[query] - a->begin;
+    return n < 0 ? 0 : n < tokens ? n : tokens;
+}
+
 /* Over the keys [from, to). */
 INLINE void add_keys(const uint8_t *const *keys, const float *const *query, int from, int to,
                      struct lanes *sum, const int Q, const int B, const enum kv_type type)
@@ -180,28 +187,40 @@ static float largest_of(f32xn v)
     return most;
 }
 
-/* Exponentials of the scores in place, zero behind the last, up to `most` rounded up. */
+static void fill(float *scores, int from, int to, float value)
+{
+    for (int t = from; t < to; t++)
+        scores[t] = value;
+}
+
+/* Exponentials of the scores in place, zero before the first and behind the last, up to `most`
+ * rounded up. */
 static void softmax(const struct attend *a, int query, int most, struct attend_state *out)
 {
     float *scores = scores_of(a, query);
     int tokens = tokens_of(a, query), used = (tokens + 15) / 16 * 16;
+    int first = first_of(a, query, tokens), begin = first / 16 * 16;
     for (int t = used; t < most; t += 16)
         lanes_store(scores + t, lanes_zero());
+    for (int t = 0; t < begin; t += 16)
+        lanes_store(scores + t, lanes_zero());
     *out = (struct attend_state){0};
-    if (!tokens)
+    if (first == tokens) {
+        fill(scores, begin, used, 0.0f);
         return;
-    for (int t = tokens; t < used; t++)
-        scores[t] = scores[0];
-    f32xn largest = part_load(scores);
-    for (int t = PART; t < used; t += PART)
+    }
+    fill(scores, begin, first, scores[first]);
+    fill(scores, tokens, used, scores[first]);
+    f32xn largest = part_load(scores + begin);
+    for (int t = begin + PART; t < used; t += PART)
         largest = part_max(largest, part_load(scores + t));
     out->largest = largest_of(largest);
-    for (int t = 0; t < used; t += PART)
+    for (int t = begin; t < used; t += PART)
         part_store(scores + t, part_exp(part_load(scores + t) - out->largest));
-    for (int t = tokens; t < used; t++)
-        scores[t] = 0.0f;
+    fill(scores, begin, first, 0.0f);
+    fill(scores, tokens, used, 0.0f);
     struct lanes sum = lanes_zero();
-    for (int t = 0; t < used; t += 16) {
+    for (int t = begin; t < used; t += 16) {
         struct lanes v = lanes_load(scores + t);
         for (int j = 0; j < PARTS; j++)
             sum.p[j] = sum.p[j] + v.p[j];

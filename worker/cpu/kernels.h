@@ -101,7 +101,8 @@ struct attend {
     int begin;                  /* the segment's first position */
     int count;
     const float *queries[ATTEND_QUERIES]; /* scaled already */
-    int tokens[ATTEND_QUERIES];           /* the query attends to positions below it */
+    int from[ATTEND_QUERIES];             /* the query attends to positions from this one on, */
+    int tokens[ATTEND_QUERIES];           /* and below this one */
     float *out[ATTEND_QUERIES];           /* [value_count] */
     struct attend_state *states[ATTEND_QUERIES];
     float *scratch; /* attend_scratch(key_count, value_count) floats */

@@ -55,7 +55,7 @@ size_t attention_scratch(const struct model *m)
         return folded > expanded ? folded : expanded;
     }
     return state_floats(c->heads / c->gqa.kv_heads) +
-           attend_scratch(c->gqa.head_dims, c->gqa.head_dims);
+           attend_scratch(c->gqa.head_stride, c->gqa.head_stride);
 }
 
 /* The cache's images, and where in them the head's keys and values are. */
@@ -89,6 +89,13 @@ void attention_aim(const struct pass *p, const struct attention *a, int kv_head,
     };
 }
 
+/* The first position that a row attends to. */
+static int row_from(const struct pass *p, const struct attention *a, int row)
+{
+    int from = p->rows[row].position + 1 - a->window;
+    return a->window && from > 0 ? from : 0;
+}
+
 /* Some rows and heads, numbered: the heads of a row lie together. */
 struct piece {
     struct row_tile rows;
@@ -120,12 +127,14 @@ static void attend_segment(const struct pass *p, const struct attention *a, stru
     while (i < queries) {
         for (k->count = 0; i < queries && k->count < ATTEND_QUERIES; i++) {
             int row = piece->rows.first + i / piece->heads, head = piece->head + i % piece->heads;
-            if (p->rows[row].position < k->begin)
+            int from = row_from(p, a, row);
+            if (p->rows[row].position < k->begin || from >= k->begin + ATTEND_SEGMENT)
                 continue;
             size_t part = part_of(p, a, row, head) + (size_t)piece->segment;
             k->queries[k->count] =
                 a->queries + (size_t)row * a->query_row + (size_t)head * a->query_stride;
             k->out[k->count] = piece->segment < 0 ? out_of(a, row, head) : part_out(p, a, part);
+            k->from[k->count] = from;
             k->tokens[k->count] = p->rows[row].position + 1;
             k->states[k->count] = piece->segment < 0 ? &states[i] : &s->part_states[part];
             if (piece->segment >= 0)
@@ -154,7 +163,8 @@ static void attend_piece(const struct pass *p, const struct attention *a, const 
         return;
     }
     memset(states, 0, (size_t)queries * sizeof *states);
-    for (k.begin = 0; k.begin <= last->position; k.begin += ATTEND_SEGMENT)
+    k.begin = row_from(p, a, piece->rows.first) / ATTEND_SEGMENT * ATTEND_SEGMENT;
+    for (; k.begin <= last->position; k.begin += ATTEND_SEGMENT)
         attend_segment(p, a, &k, piece, states);
     for (int i = 0; i < queries; i++) {
         float *out =
@@ -223,10 +233,10 @@ static void merge(const struct pass *p, const struct attention *a, int row, int 
     float *out = out_of(a, row, head);
     struct attend_state state = {0};
     size_t part = part_of(p, a, row, head);
-    int segments = p->rows[row].position / ATTEND_SEGMENT + 1;
-    for (int i = 0; i < segments; i++, part++)
-        k->attend_merge(out, &state, part_out(p, a, part), &p->m->scratch.part_states[part],
-                        a->value_count);
+    int last = p->rows[row].position / ATTEND_SEGMENT;
+    for (int i = row_from(p, a, row) / ATTEND_SEGMENT; i <= last; i++)
+        k->attend_merge(out, &state, part_out(p, a, part + (size_t)i),
+                        &p->m->scratch.part_states[part + (size_t)i], a->value_count);
     k->attend_finish(out, &state, a->value_count);
 }
 

@@ -33,6 +33,7 @@ struct attention {
     int layer; /* of the cache */
     int heads, kv_heads;
     int key_count;        /* of one head */
+    int window;           /* positions that a row attends to, the last its own; 0: all */
     int value_count;      /* the values are the first keys where the cache has none of their own */
     const float *queries; /* scaled */
     size_t query_stride, query_row;

@@ -5,8 +5,8 @@
 enum { CONFIG_BYTES_MAX = 1 << 20 };
 
 static const struct family *const families[] = {
-    &family_deepseek_v2, &family_deepseek_v3, &family_llama,   &family_qwen2,
-    &family_qwen3,       &family_qwen3_moe,   &family_mixtral,
+    &family_deepseek_v2, &family_deepseek_v3, &family_llama,     &family_mistral,
+    &family_qwen2,       &family_qwen3,       &family_qwen3_moe, &family_mixtral,
 };
 enum { FAMILY_COUNT = sizeof families / sizeof *families };
 
@@ -49,46 +49,78 @@ void config_read_fp8(struct fields *f, struct model_config *c)
         f->status = q.status;
 }
 
-static void check_layer_types(struct fields *f)
+static void read_heads(struct fields *f, struct model_config *c)
 {
-    const struct json *types = json_get(f->object, "layer_types");
-    for (const struct json *t = json_first(json_is_array(types) ? types : NULL); t;
-         t = json_next(t)) {
-        const char *is = json_string(t);
-        if (!is || strcmp(is, "full_attention") != 0)
-            fields_fail(f, "layer_types",
-                        "names others than full_attention, which alone is supported");
-    }
+    struct gqa_config *g = &c->gqa;
+    g->kv_heads = fields_int_or(f, "num_key_value_heads", 1, MODEL_MAX_HEADS, c->heads);
+    g->head_dims = fields_int_or(f, "head_dim", 2, 1024, c->hidden / c->heads);
+    if (g->head_dims < 2)
+        fields_fail(f, "num_attention_heads", "leaves less than 2 dimensions to a head");
+    fields_must_divide(f, "head_dim", g->head_dims, 2);
+    if (c->heads * g->head_dims % 16)
+        fields_fail(f, "num_attention_heads",
+                    "times head_dim is not a multiple of 16; only multiples are supported");
+    g->head_stride = (g->head_dims + 15) / 16 * 16;
+    if (c->heads % g->kv_heads)
+        fields_fail(f, "num_key_value_heads", "does not divide num_attention_heads");
+    g->softmax_scale = 1 / sqrt(g->head_dims);
 }
 
 void config_read_gqa(struct fields *f, struct model_config *c)
 {
-    struct gqa_config *g = &c->gqa;
     double unused;
     c->attention = ATTENTION_GROUPED;
-    g->kv_heads = fields_int_or(f, "num_key_value_heads", 1, MODEL_MAX_HEADS, c->heads);
-    g->head_dims = fields_int_or(f, "head_dim", 16, 1024, c->hidden / c->heads);
-    if (g->head_dims < 16)
-        fields_fail(f, "num_attention_heads", "leaves less than 16 dimensions to a head");
-    fields_must_divide(f, "head_dim", g->head_dims, 16);
-    if (c->heads % g->kv_heads)
-        fields_fail(f, "num_key_value_heads", "does not divide num_attention_heads");
+    read_heads(f, c);
     if (fields_has(f, "partial_rotary_factor") &&
         fields_number(f, "partial_rotary_factor", 0, 1) < 1)
         fields_fail(f, "partial_rotary_factor", "is below 1; only 1 is supported");
     config_read_rope(f, &c->rope, &unused);
-    c->rope.dims = g->head_dims;
+    c->rope.dims = c->gqa.head_dims;
     c->rope.halves = true;
-    g->softmax_scale = 1 / sqrt(g->head_dims);
-    check_layer_types(f);
 }
 
-void config_refuse_window(struct fields *f, const struct model_config *c)
+int config_read_window(struct fields *f, int missing)
 {
-    if (fields_has(f, "sliding_window") &&
-        fields_int(f, "sliding_window", 1, INT32_MAX) < c->context_tokens)
+    if (!json_get(f->object, "sliding_window"))
+        return missing;
+    return fields_int_or(f, "sliding_window", 1, INT32_MAX, 0);
+}
+
+static void read_layer_types(struct fields *f, struct model_config *c, int window)
+{
+    const struct json *types = json_get(f->object, "layer_types");
+    int i = 0;
+    if (!json_is_array(types) || json_count(types) != c->layers)
+        fields_fail(f, "layer_types", "does not have one text for each layer");
+    for (const struct json *t = json_first(types); t && i < c->layers; t = json_next(t), i++) {
+        const char *is = json_string(t);
+        bool slides = is && strcmp(is, "sliding_attention") == 0;
+        if (slides && !window)
+            fields_fail(f, "layer_types", "names sliding_attention, but there is no window");
+        else if (!slides && (!is || strcmp(is, "full_attention") != 0))
+            fields_fail(f, "layer_types", "names others than full_attention and sliding_attention");
+        c->window[i] = slides ? window : 0;
+    }
+}
+
+void config_set_window(struct fields *f, struct model_config *c, int window, int from)
+{
+    for (int i = from; i < c->layers; i++)
+        c->window[i] = window;
+    if (fields_has(f, "layer_types"))
+        read_layer_types(f, c, window);
+    for (int i = 0; i < c->layers; i++)
+        if (c->window[i] >= c->context_tokens)
+            c->window[i] = 0;
+}
+
+void config_refuse_window(struct fields *f, struct model_config *c)
+{
+    int window = config_read_window(f, 0);
+    if (window && window < c->context_tokens)
         fields_fail(f, "sliding_window",
-                    "is below max_position_embeddings; only full attention is supported");
+                    "is below max_position_embeddings; this family has full attention only");
+    config_set_window(f, c, 0, 0);
 }
 
 void config_check_moe(struct fields *f, const struct moe_config *m)

@@ -11,8 +11,10 @@
 #include "worker/model/fields.h"
 
 enum { MODEL_MAX_LAYERS = 1024, MODEL_MAX_HEADS = 1024 };
+/* The window of families that have one, where config.json does not say. */
+enum { WINDOW_DEFAULT = 4096 };
 
-enum rope_stretch { ROPE_PLAIN, ROPE_YARN, ROPE_LLAMA3 };
+enum rope_stretch { ROPE_PLAIN, ROPE_LINEAR, ROPE_YARN, ROPE_LLAMA3 };
 
 struct rope_config {
     int dims;    /* rotated values per head */
@@ -38,6 +40,8 @@ struct mla_config {
 /* Grouped-query attention: heads / kv_heads queries share a key and a value. */
 struct gqa_config {
     int kv_heads, head_dims;
+    int head_stride; /* head_dims up to a multiple of 16: how heads lie in memory, padded by zeros
+                      */
     bool biases;     /* of query, key and value */
     bool out_bias;   /* of the output */
     bool head_norms; /* RMS norms of each head's query and key */
@@ -75,6 +79,7 @@ struct model_config {
     struct mla_config mla; /* one of these two */
     struct gqa_config gqa;
     struct moe_config moe;
+    int window[MODEL_MAX_LAYERS];       /* positions that a layer attends to, itself one; 0: all */
     bool has_experts[MODEL_MAX_LAYERS]; /* by layer */
     int mtp_layers;                     /* behind the last one, for multi-token prediction */
     bool mtp_before_norm;               /* they read hidden states before the final norm */
@@ -87,8 +92,8 @@ struct family {
     void (*read)(struct fields *f, struct model_config *c);
 };
 
-extern const struct family family_deepseek_v2, family_deepseek_v3, family_llama, family_qwen2,
-    family_qwen3, family_qwen3_moe, family_mixtral;
+extern const struct family family_deepseek_v2, family_deepseek_v3, family_llama, family_mistral,
+    family_qwen2, family_qwen3, family_qwen3_moe, family_mixtral;
 
 /* dir/config.json. The error names the file and the field. */
 enum status model_config_load(const char *dir, struct model_config *out, struct error *err);
@@ -102,8 +107,12 @@ void config_read_rope(struct fields *f, struct rope_config *r, double *mscale_al
 void config_read_fp8(struct fields *f, struct model_config *c);
 /* Grouped-query attention with rotated halves, as yet without biases and norms. */
 void config_read_gqa(struct fields *f, struct model_config *c);
-/* A window of attention that does not cover the whole context is refused. */
-void config_refuse_window(struct fields *f, const struct model_config *c);
+/* sliding_window, which may be null: none, and without it `missing`; 0: none. */
+int config_read_window(struct fields *f, int missing);
+/* The layers from that one on have the window; layer_types, where it is there, says which do. */
+void config_set_window(struct fields *f, struct model_config *c, int window, int from);
+/* A family that knows no windows: one that does not cover the whole context is refused. */
+void config_refuse_window(struct fields *f, struct model_config *c);
 /* Checks that the experts' numbers agree with one another. */
 void config_check_moe(struct fields *f, const struct moe_config *m);
 

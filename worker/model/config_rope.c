@@ -28,6 +28,12 @@ static void read_yarn(struct fields *f, struct rope_config *r, double *mscale_al
         r->magnitude = yarn_magnitude(r->factor, 1);
 }
 
+static void read_linear(struct fields *f, struct rope_config *r)
+{
+    r->stretch = ROPE_LINEAR;
+    r->factor = fields_number(f, "factor", 1, 1e6);
+}
+
 static void read_llama3(struct fields *f, struct rope_config *r)
 {
     r->stretch = ROPE_LLAMA3;
@@ -39,6 +45,16 @@ static void read_llama3(struct fields *f, struct rope_config *r)
         fields_fail(f, "high_freq_factor", "is not above low_freq_factor");
 }
 
+/* "dynamic" and "longrope" turn by angles that depend on how long the whole text will be, so what
+ * is cached of its beginning would not be what its end must see. */
+static void refuse_stretch(struct fields *f, const char *kind)
+{
+    char why[160];
+    snprintf(why, sizeof why,
+             "is %.40s; supported: \"linear\", \"yarn\", \"llama3\" and \"default\"", kind);
+    fields_fail(f, fields_has(f, "rope_type") ? "rope_type" : "type", why);
+}
+
 static void read_stretch(struct fields *f, const char *kind, struct rope_config *r,
                          double *mscale_all_dim)
 {
@@ -46,9 +62,10 @@ static void read_stretch(struct fields *f, const char *kind, struct rope_config 
         read_yarn(f, r, mscale_all_dim);
     else if (strcmp(kind, "llama3") == 0)
         read_llama3(f, r);
+    else if (strcmp(kind, "linear") == 0)
+        read_linear(f, r);
     else if (strcmp(kind, "default") != 0)
-        fields_fail(f, fields_has(f, "rope_type") ? "rope_type" : "type",
-                    "is not one of \"yarn\", \"llama3\" and \"default\"");
+        refuse_stretch(f, kind);
 }
 
 /* Publishers write rope_theta and rope_scaling; newer tools put both into rope_parameters. */

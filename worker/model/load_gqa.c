@@ -18,18 +18,33 @@ static enum status load_biases(const struct loader *l, struct gqa *a)
     return st;
 }
 
+/* Rows of heads, each from a multiple of head_stride on. */
+static enum status load_heads(const struct loader *l, const char *name, int heads,
+                              struct matrix *out)
+{
+    const struct gqa_config *c = &l->c->gqa;
+    struct source s;
+    if (c->head_stride == c->head_dims)
+        return load_plain(l, name, heads * c->head_dims, l->c->hidden, out);
+    enum status st = load_weight(l, name, heads * c->head_dims, l->c->hidden, &s);
+    if (st == OK)
+        st = pack_begin(l->packer, out, &s, heads * c->head_stride, l->c->hidden, l->err);
+    for (int h = 0; st == OK && h < heads; h++)
+        pack_rows(out, h * c->head_stride, &s, h * c->head_dims, c->head_dims);
+    return st;
+}
+
 enum status load_gqa(const struct loader *l, struct gqa *a)
 {
     const struct gqa_config *c = &l->c->gqa;
-    int queries = l->c->heads * c->head_dims, keys = c->kv_heads * c->head_dims;
-    int hidden = l->c->hidden;
-    enum status st = load_plain(l, "self_attn.q_proj.weight", queries, hidden, &a->query);
+    enum status st = load_heads(l, "self_attn.q_proj.weight", l->c->heads, &a->query);
     if (st == OK)
-        st = load_plain(l, "self_attn.k_proj.weight", keys, hidden, &a->key);
+        st = load_heads(l, "self_attn.k_proj.weight", c->kv_heads, &a->key);
     if (st == OK)
-        st = load_plain(l, "self_attn.v_proj.weight", keys, hidden, &a->value);
+        st = load_heads(l, "self_attn.v_proj.weight", c->kv_heads, &a->value);
     if (st == OK)
-        st = load_plain(l, "self_attn.o_proj.weight", hidden, queries, &a->out);
+        st = load_plain(l, "self_attn.o_proj.weight", l->c->hidden, l->c->heads * c->head_dims,
+                        &a->out);
     if (st == OK)
         st = load_biases(l, a);
     if (st == OK && c->head_norms)

@@ -7,7 +7,7 @@ static void read_config(struct fields *f, struct model_config *c)
     config_read_common(f, c);
     config_read_fp8(f, c);
     config_read_gqa(f, c);
-    config_refuse_window(f, c);
+    config_set_window(f, c, config_read_window(f, 0), 0);
     for (int i = 0; i < c->layers; i++)
         c->has_experts[i] = true;
     m->experts = fields_int(f, "num_local_experts", 1, 4096);

@@ -25,9 +25,9 @@ static void derive_sizes(struct model *m)
         m->projected_floats = (a->q_rank + a->kv_rank + a->rope_dims + 15) / 16 * 16;
         m->attended_floats = c->heads * a->value_dims;
     } else {
-        m->cache_floats = 2 * g->kv_heads * g->head_dims;
-        m->projected_floats = (c->heads + 2 * g->kv_heads) * g->head_dims;
-        m->attended_floats = c->heads * g->head_dims;
+        m->cache_floats = 2 * g->kv_heads * g->head_stride;
+        m->projected_floats = (c->heads + 2 * g->kv_heads) * g->head_stride;
+        m->attended_floats = c->heads * g->head_stride;
     }
     m->active_stride = c->mlp_width;
     if (c->moe.width > m->active_stride)
@@ -130,7 +130,7 @@ void model_kv_shape(const struct model *m, struct kv_shape *out)
 {
     const struct model_config *c = &m->config;
     bool latent = c->attention == ATTENTION_LATENT;
-    int dims = latent ? c->mla.kv_rank | c->mla.rope_dims : c->gqa.head_dims;
+    int dims = latent ? c->mla.kv_rank | c->mla.rope_dims : c->gqa.head_stride;
     *out = (struct kv_shape){.layers = c->layers + (m->mtp ? 1 : 0),
                              .type = m->options.kv_type,
                              .keys = latent ? m->cache_floats : m->cache_floats / 2,

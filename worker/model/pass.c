@@ -269,7 +269,7 @@ static void carve_all(struct carving *c, const struct model *m, struct scratch *
     s->runs = carve(c, rows, sizeof *s->runs);
     s->expanded = carve(c, rows, sizeof *s->expanded);
     size_t parts = attention_parts(m);
-    s->parts = floats(c, parts, (size_t)(latent ? f->mla.kv_rank : f->gqa.head_dims));
+    s->parts = floats(c, parts, (size_t)(latent ? f->mla.kv_rank : f->gqa.head_stride));
     s->part_states = carve(c, parts, sizeof *s->part_states);
     s->members = carve(c, (size_t)threads, sizeof *s->members);
     for (int i = 0; i < threads; i++) {

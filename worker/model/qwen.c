@@ -1,29 +1,47 @@
 /* Qwen2ForCausalLM (Qwen 2 and 2.5, the R1 distills), Qwen3ForCausalLM, Qwen3MoeForCausalLM. */
 #include "worker/model/config.h"
 
-static void read_dense(struct fields *f, struct model_config *c)
+static void read_shape(struct fields *f, struct model_config *c)
 {
     config_read_common(f, c);
     config_read_fp8(f, c);
     config_read_gqa(f, c);
-    /* Published files name a window that is switched off. */
-    if (fields_bool_or(f, "use_sliding_window", false))
-        config_refuse_window(f, c);
+}
+
+/* Published files name a window that is switched off. */
+static int read_window(struct fields *f)
+{
+    bool slides = fields_bool_or(f, "use_sliding_window", false);
+    return slides ? config_read_window(f, WINDOW_DEFAULT) : 0;
+}
+
+/* The lower layers attend to everything. */
+static void read_windows(struct fields *f, struct model_config *c)
+{
+    int from = fields_int_or(f, "max_window_layers", 0, INT32_MAX, 28);
+    config_set_window(f, c, read_window(f), from);
 }
 
 static void read_qwen2(struct fields *f, struct model_config *c)
 {
-    read_dense(f, c);
+    read_shape(f, c);
+    read_windows(f, c);
     c->gqa.biases = true;
 }
 
-static void read_qwen3(struct fields *f, struct model_config *c)
+static void read_heads(struct fields *f, struct model_config *c)
 {
-    read_dense(f, c);
+    read_shape(f, c);
     if (!fields_has(f, "head_dim")) /* tools differ in what it means that it is missing */
         fields_fail(f, "head_dim", "is missing");
     c->gqa.biases = c->gqa.out_bias = fields_bool_or(f, "attention_bias", false);
     c->gqa.head_norms = true;
+}
+
+static void read_qwen3(struct fields *f, struct model_config *c)
+{
+    read_heads(f, c);
+    read_windows(f, c);
 }
 
 static void read_layers_without_experts(struct fields *f, struct model_config *c)
@@ -44,7 +62,12 @@ static void read_layers_without_experts(struct fields *f, struct model_config *c
 static void read_qwen3_moe(struct fields *f, struct model_config *c)
 {
     struct moe_config *m = &c->moe;
-    read_qwen3(f, c);
+    read_heads(f, c);
+    int window = read_window(f);
+    if (window && fields_int_or(f, "max_window_layers", 0, INT32_MAX, 0) > 0)
+        fields_fail(f, "max_window_layers",
+                    "is above 0 with use_sliding_window; tools differ in what that means here");
+    config_set_window(f, c, window, 0);
     int every = fields_int_or(f, "decoder_sparse_step", 1, MODEL_MAX_LAYERS, 1);
     for (int i = 0; i < c->layers; i++)
         c->has_experts[i] = (i + 1) % every == 0;

@@ -37,7 +37,9 @@ enum status rope_init(struct rope *r, const struct rope_config *c, struct error 
         frequency[i] = pow(c->theta, -2.0 * i / c->dims);
         if (c->stretch == ROPE_PLAIN)
             continue;
-        double share = c->stretch == ROPE_YARN ? yarn_share(c, i) : llama3_share(c, frequency[i]);
+        double share = c->stretch == ROPE_LINEAR ? 1
+                       : c->stretch == ROPE_YARN ? yarn_share(c, i)
+                                                 : llama3_share(c, frequency[i]);
         frequency[i] *= share / c->factor + (1 - share);
     }
     *r = (struct rope){pairs, c->halves, frequency, c->magnitude};

@@ -1,5 +1,5 @@
-/* Rotary positions, with the stretched frequencies of YaRN and of Llama 3. Immutable after init:
- * any thread. */
+/* Rotary positions, with frequencies stretched evenly, as YaRN does it, or as Llama 3 does.
+ * Immutable after init: any thread. */
 #ifndef WORKER_MODEL_ROPE_H
 #define WORKER_MODEL_ROPE_H
 

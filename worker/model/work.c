@@ -114,19 +114,31 @@ static void add_latent(struct counting *c, double heads)
     c->work.multiply_adds[arithmetic_of(c->m, &c->m->layers[0].mla.value[0])] += heads * extra;
 }
 
+/* A layer with a window reads no more of the context than that. */
+static void add_grouped(struct counting *c, double token_bytes)
+{
+    const struct model_config *config = &c->m->config;
+    for (int i = 0; i < config->layers; i++) {
+        int window = config->window[i];
+        double seen = window ? fmin(window, c->step->context) : c->step->context;
+        c->work.bytes += (double)c->step->sequences * seen * token_bytes / config->layers;
+        c->work.multiply_adds[ARITHMETIC_F32] +=
+            config->heads * seen * c->step->rows * 2 * config->gqa.head_dims;
+    }
+}
+
 static void add_attention(struct counting *c)
 {
     const struct model_config *config = &c->m->config;
     struct kv_shape kv;
     model_kv_shape(c->m, &kv);
     double token_bytes = (double)(kv_block_bytes(&kv) / KV_BLOCK_TOKENS);
+    if (config->attention == ATTENTION_GROUPED) {
+        add_grouped(c, token_bytes);
+        return;
+    }
     c->work.bytes += (double)c->step->sequences * c->step->context * token_bytes;
-    double heads = (double)config->layers * config->heads;
-    if (config->attention == ATTENTION_LATENT)
-        add_latent(c, heads);
-    else
-        c->work.multiply_adds[ARITHMETIC_F32] +=
-            heads * c->step->context * c->step->rows * 2 * config->gqa.head_dims;
+    add_latent(c, (double)config->layers * config->heads);
 }
 
 void model_work(const struct model *m, const struct model_step *step, struct model_work *out)

@@ -15,6 +15,11 @@ struct scene {
     bool columns;               /* the values are the first keys */
 };
 
+/* The positions that a query attends to: [from, tokens). */
+struct span {
+    int from, tokens;
+};
+
 static unsigned seed = 1;
 
 static float noise(void)
@@ -79,22 +84,23 @@ static double stored(const struct scene *s, bool key, int position, int i)
            (double)((const float *)(image + scales))[i / s->shape.group * 16 + slot];
 }
 
-static void reference(const struct scene *s, int head, const float *query, int tokens, double *out)
+static void reference(const struct scene *s, int head, const float *query, struct span span,
+                      double *out)
 {
     static double weight[CONTEXT_MOST];
     double largest = -INFINITY, total = 0;
     int key = head * s->key_count, value = head * s->value_count;
-    for (int t = 0; t < tokens; t++) {
+    for (int t = span.from; t < span.tokens; t++) {
         weight[t] = 0;
         for (int i = 0; i < s->key_count; i++)
             weight[t] += (double)query[i] * stored(s, true, t, key + i);
         largest = fmax(largest, weight[t]);
     }
-    for (int t = 0; t < tokens; t++)
+    for (int t = span.from; t < span.tokens; t++)
         total += weight[t] = exp(weight[t] - largest);
     for (int i = 0; i < s->value_count; i++) {
         out[i] = 0;
-        for (int t = 0; t < tokens; t++)
+        for (int t = span.from; t < span.tokens; t++)
             out[i] += weight[t] / total * stored(s, s->columns, t, value + i);
     }
 }
@@ -122,8 +128,8 @@ static void aim(const struct scene *s, int head, struct attend *a)
                          .value_count = s->value_count};
 }
 
-/* Queries [0, count) with their numbers of tokens, `together` of them at a time. */
-static void run(const struct kernels *k, struct attend *a, const int *tokens, int count,
+/* Queries [0, count) with their spans, `together` of them at a time. */
+static void run(const struct kernels *k, struct attend *a, const struct span *spans, int count,
                 int together, const float *queries, float *out)
 {
     struct attend_state states[QUERIES_MOST] = {{0}};
@@ -134,10 +140,13 @@ static void run(const struct kernels *k, struct attend *a, const int *tokens, in
         for (int first = 0; first < count; first += together) {
             a->count = 0;
             for (int i = first; i < count && i < first + together; i++) {
-                if (tokens[i] <= a->begin)
+                /* Those that begin behind the segment are left in at times: it adds nothing. */
+                if (spans[i].tokens <= a->begin ||
+                    (i % 2 && spans[i].from >= a->begin + ATTEND_SEGMENT))
                     continue;
                 a->queries[a->count] = queries + (size_t)(i * a->key_count);
-                a->tokens[a->count] = tokens[i];
+                a->from[a->count] = spans[i].from;
+                a->tokens[a->count] = spans[i].tokens;
                 a->out[a->count] = out + (size_t)(i * a->value_count);
                 a->states[a->count++] = &states[i];
             }
@@ -149,7 +158,7 @@ static void run(const struct kernels *k, struct attend *a, const int *tokens, in
     free(scratch);
 }
 
-static void check_scene(const struct kernels *k, const struct scene *s, const int *tokens,
+static void check_scene(const struct kernels *k, const struct scene *s, const struct span *spans,
                         int count, bool rounded)
 {
     int head = s->columns ? 0 : count % HEADS;
@@ -163,25 +172,42 @@ static void check_scene(const struct kernels *k, const struct scene *s, const in
     struct attend a;
     aim(s, head, &a);
     a.rounded = rounded;
-    run(k, &a, tokens, count, ATTEND_QUERIES, queries, out);
+    run(k, &a, spans, count, ATTEND_QUERIES, queries, out);
     for (int i = 0; i < count; i++) {
-        reference(s, head, queries + (size_t)(i * s->key_count), tokens[i], want);
+        reference(s, head, queries + (size_t)(i * s->key_count), spans[i], want);
         double most = 0, worst = 0;
         for (int j = 0; j < s->value_count; j++) {
             double d = fabs((double)out[i * s->value_count + j] - want[j]);
             most = fmax(most, fabs(want[j]));
             worst = d > worst || isnan(d) ? d : worst;
         }
+        if (!(worst <= most * (rounded ? 1e-2 : 2e-5)))
+            fprintf(stderr, "%s, cache %d, keys %d, [%d, %d): %g of %g\n", k->name, s->shape.type,
+                    s->key_count, spans[i].from, spans[i].tokens, worst, most);
         CHECK(worst <= most * (rounded ? 1e-2 : 2e-5));
     }
     /* The company that a query keeps does not matter. */
     for (int together = 1; together < ATTEND_QUERIES; together++) {
-        run(k, &a, tokens, count, together, queries, again);
+        run(k, &a, spans, count, together, queries, again);
         CHECK(memcmp(out, again, values * sizeof *out) == 0);
     }
     free(queries);
     free(out);
     free(again);
+}
+
+/* Neighbouring rows, as in a prompt, and heads. */
+static void check_window(const struct kernels *k, const struct scene *s, int context, int window,
+                         int count)
+{
+    struct span spans[QUERIES_MOST];
+    for (int q = 0; q < count; q++) {
+        int tokens = context > q / 3 ? context - q / 3 : 1;
+        spans[q] = (struct span){tokens > window ? tokens - window : 0, tokens};
+    }
+    check_scene(k, s, spans, count, false);
+    if (s->shape.type == KV_BF16)
+        check_scene(k, s, spans, count, true);
 }
 
 static void test_kernels(const struct kernels *k)
@@ -197,14 +223,10 @@ static void test_kernels(const struct kernels *k)
             struct scene s;
             scene_init(&s, (enum kv_type)type, shapes[i].columns, shapes[i].keys, shapes[i].values);
             for (size_t c = 0; c < sizeof contexts / sizeof *contexts; c++) {
-                /* Neighbouring rows, as in a prompt, and heads. */
-                int tokens[QUERIES_MOST], count = 1 + (int)(c * 5 + i) % 17;
                 scene_fill(&s, contexts[c]);
-                for (int q = 0; q < count; q++)
-                    tokens[q] = contexts[c] > q / 3 ? contexts[c] - q / 3 : 1;
-                check_scene(k, &s, tokens, count, false);
-                if (type == KV_BF16)
-                    check_scene(k, &s, tokens, count, true);
+                int count = 1 + (int)(c * 5 + i) % 17;
+                check_window(k, &s, contexts[c], CONTEXT_MOST, count);
+                check_window(k, &s, contexts[c], c % 2 ? 17 : 513, count % 6);
             }
             kv_free(s.kv);
         }

@@ -60,7 +60,10 @@ static const struct {
     {"\"topk_group\": 2", "\"topk_group\": 5", "topk_group is more"},
     {"\"num_experts_per_tok\": 4", "\"num_experts_per_tok\": 9", "num_experts_per_tok is more"},
     {"\"rope_interleave\": true", "\"rope_interleave\": false", "rope_interleave is false"},
-    {"\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"linear\"}", "rope_scaling.type"},
+    {"\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"linear\"}",
+     "rope_scaling.factor is missing"},
+    {"\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}",
+     "rope_scaling.type is dynamic; supported: \"linear\""},
     {"\"before_norm\"", "\"before\"", "mtp_hidden_state is not one of"},
     {"\"n_group\": 4,", "", "n_group is missing"},
     {"\"rope_scaling\": null", "\"rope_scaling\": 7", "rope_scaling is not an object"},
@@ -108,9 +111,11 @@ static const char llama[] = "{\"architectures\":[\"LlamaForCausalLM\"]," COMMON
                             "\"num_key_value_heads\":2,\"rope_scaling\":{\"rope_type\":\"llama3\","
                             "\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4,"
                             "\"original_max_position_embeddings\":64}}";
-static const char qwen2[] = "{\"architectures\":[\"Qwen2ForCausalLM\"]," COMMON
-                            "\"num_key_value_heads\":2,\"use_sliding_window\":false,"
-                            "\"sliding_window\":128,\"layer_types\":[\"full_attention\"]}";
+static const char qwen2[] =
+    "{\"architectures\":[\"Qwen2ForCausalLM\"]," COMMON
+    "\"num_key_value_heads\":2,\"use_sliding_window\":false,"
+    "\"sliding_window\":128,\"layer_types\":[\"full_attention\",\"full_attention\","
+    "\"full_attention\"]}";
 static const char qwen3_moe[] =
     "{\"architectures\":[\"Qwen3MoeForCausalLM\"]," COMMON
     "\"head_dim\":48,\"num_key_value_heads\":2,\"num_experts\":8,"
@@ -120,6 +125,9 @@ static const char qwen3_moe[] =
 static const char mixtral[] = "{\"architectures\":[\"MixtralForCausalLM\"]," COMMON
                               "\"num_key_value_heads\":2,\"num_local_experts\":4,"
                               "\"num_experts_per_tok\":2,\"sliding_window\":null}";
+
+static const char mistral[] =
+    "{\"architectures\":[\"MistralForCausalLM\"]," COMMON "\"num_key_value_heads\":2}";
 
 static const struct {
     const char *base, *from, *to, *complaint;
@@ -140,29 +148,35 @@ static const struct {
     {v2, "\"num_attention_heads\":4", "\"num_attention_heads\":1048576",
      "num_attention_heads is not"},
     {v2, "\"v_head_dim\":16", "\"v_head_dim\":2147483647", "v_head_dim is not"},
-    {llama, "\"llama3\"", "\"longrope\"", "rope_scaling.rope_type is not one of"},
+    {llama, "\"llama3\"", "\"longrope\"", "rope_scaling.rope_type is longrope; supported"},
     {llama, "\"llama3\"", "7", "rope_scaling.rope_type is not a text"},
     {llama, "\"high_freq_factor\":4", "\"high_freq_factor\":1", "rope_scaling.high_freq_factor"},
     {llama, "\"factor\":8,", "", "rope_scaling.factor is missing"},
     {llama, "\"num_key_value_heads\":2", "\"num_key_value_heads\":3",
      "num_key_value_heads does not"},
-    {llama, "\"num_key_value_heads\":2", "\"head_dim\":20", "head_dim is 20; only multiples of 16"},
-    {llama, "\"num_attention_heads\":4", "\"num_attention_heads\":8",
-     "num_attention_heads leaves less than 16"},
+    {llama, "\"num_key_value_heads\":2", "\"head_dim\":21", "head_dim is 21; only multiples of 2"},
+    {llama, "\"num_key_value_heads\":2", "\"head_dim\":22",
+     "num_attention_heads times head_dim is not a multiple of 16"},
+    {llama, "\"num_attention_heads\":4", "\"num_attention_heads\":64",
+     "num_attention_heads leaves less than 2"},
     {llama, "\"vocab_size\"", "\"mlp_bias\":true,\"vocab_size\"", "mlp_bias is true"},
     {llama, "\"vocab_size\"", "\"sliding_window\":511,\"vocab_size\"", "sliding_window is below"},
     {llama, "\"vocab_size\"", "\"partial_rotary_factor\":0.5,\"vocab_size\"",
      "partial_rotary_factor"},
-    {qwen2, "\"use_sliding_window\":false", "\"use_sliding_window\":true",
-     "sliding_window is below"},
-    {qwen2, "full_attention", "sliding_attention", "layer_types names others"},
+    {qwen2, "full_attention", "sliding_attention", "layer_types names sliding_attention, but"},
+    {qwen2, "full_attention", "chunked_attention", "layer_types names others"},
+    {qwen2, "[\"full_attention\",", "[", "layer_types does not have one text for each layer"},
+    {qwen2, "false,\"sliding_window\":128", "true,\"sliding_window\":0", "sliding_window is not"},
+    {qwen3_moe, "\"num_experts\":8",
+     "\"use_sliding_window\":true,\"max_window_layers\":1,\"num_experts\":8",
+     "max_window_layers is above 0"},
+    {mistral, "\"num_key_value_heads\":2", "\"attention_bias\":true", "attention_bias is true"},
     {qwen3_moe, "\"num_experts\":8", "\"num_experts\":1", "num_experts_per_tok is more than all"},
     {qwen3_moe, "\"num_experts\":8", "\"number\":8", "num_experts is missing"},
     {qwen3_moe, "\"head_dim\":48,", "", "head_dim is missing"},
     {qwen3_moe, "[1]", "[3]", "mlp_only_layers names a layer"},
     {qwen3_moe, "[1]", "1", "mlp_only_layers is not a list"},
     {qwen3_moe, "\"rope_theta\":1e6", "\"rope_theta\":-1", "rope_parameters.rope_theta is not"},
-    {mixtral, "\"sliding_window\":null", "\"sliding_window\":128", "sliding_window is below"},
     {mixtral, "\"num_local_experts\":4", "\"num_local_experts\":4097", "num_local_experts is not"},
 };
 
@@ -177,6 +191,13 @@ static void read_text(const char *text, struct model_config *c, enum status want
     CHECK(strstr(err.text, why) && (want == OK || strstr(err.text, "x/config.json: ")));
     CHECK(strchr(err.text, '\n') == NULL);
     json_free(root);
+}
+
+static void change(const char *base, const char *from, const char *to, char out[2048])
+{
+    const char *at = strstr(base, from);
+    CHECK_FATAL(at != NULL);
+    snprintf(out, 2048, "%.*s%s%s", (int)(at - base), base, to, at + strlen(from));
 }
 
 static void test_other_families(void)
@@ -195,11 +216,54 @@ static void test_other_families(void)
     CHECK(c.has_experts[0] && c.moe.width == 96 && strcmp(c.names.up, "w3") == 0);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         char changed[2048];
-        const char *base = others[i].base, *at = strstr(base, others[i].from);
-        CHECK_FATAL(at != NULL);
-        snprintf(changed, sizeof changed, "%.*s%s%s", (int)(at - base), base, others[i].to,
-                 at + strlen(others[i].from));
+        change(others[i].base, others[i].from, others[i].to, changed);
         read_text(changed, &c, INVALID, others[i].complaint);
+    }
+}
+
+/* The context is 512, of three layers; 0: the layer attends to all of it. */
+static const struct {
+    const char *base, *from, *to;
+    int window[3];
+} windows[] = {
+    {mistral, "2}", "2}", {0, 0, 0}}, /* 4096, when nothing is said */
+    {mistral,
+     "\"max_position_embeddings\":512",
+     "\"max_position_embeddings\":8192",
+     {4096, 4096, 4096}},
+    {mistral, "2}", "2,\"sliding_window\":511}", {511, 511, 511}},
+    {mistral, "2}", "2,\"sliding_window\":512}", {0, 0, 0}},
+    {mistral, "512", "8192,\"sliding_window\":null", {0, 0, 0}},
+    {mixtral, "null", "128", {128, 128, 128}},
+    {mixtral, "512", "8192", {0, 0, 0}},
+    {qwen2, "512", "512", {0, 0, 0}},
+    {qwen2,
+     "false,\"sliding_window\":128,\"layer_types\":[\"full_attention\",",
+     "true,\"sliding_window\":128,\"layer_types\":[\"sliding_attention\",",
+     {128, 0, 0}},
+    {qwen2,
+     "false,\"sliding_window\":128,\"layer_types\"",
+     "true,\"sliding_window\":128,\"max_window_layers\":1,\"types\"",
+     {0, 128, 128}},
+    {qwen2,
+     "false,\"sliding_window\":128,\"layer_types\"",
+     "true,\"sliding_window\":128,\"types\"",
+     {0, 0, 0}}, /* from layer 28 on */
+    {qwen3_moe,
+     "\"num_experts\"",
+     "\"use_sliding_window\":true,\"sliding_window\":64,\"num_experts\"",
+     {64, 64, 64}},
+};
+
+static void test_windows(void)
+{
+    for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
+        struct model_config c;
+        char changed[2048];
+        change(windows[i].base, windows[i].from, windows[i].to, changed);
+        read_text(changed, &c, OK, "");
+        for (int layer = 0; layer < 3; layer++)
+            CHECK_INT(c.window[layer], windows[i].window[layer]);
     }
 }
 
@@ -297,6 +361,7 @@ int main(void)
     slurp("models/demo/config.json", demo, sizeof demo);
     test_config();
     test_other_families();
+    test_windows();
     test_weights();
     clean_up();
     return check_done();
