@@ -1,23 +1,8 @@
 """The openai clients of PyPI and npm, unchanged, against the real stack."""
-import os
-import subprocess
-import sys
-
-from stack import BUILD, MODEL, ROOT, SKIP, Stack, check, check_equal, done, wait_for
-
-CLIENTS = os.path.join(ROOT, "build", "clients")
-try:
-    import openai
-except ImportError:
-    print("skipped: the openai package is not installed (tests/flow/clients.sh installs it)")
-    sys.exit(SKIP)
+from openai_clients import client, npm, openai
+from stack import MODEL, Stack, check, check_equal, done, wait_for
 
 USER = [{"role": "user", "content": "What is 1234 + 5678?"}]
-
-
-def client(s, key, **more):
-    return openai.OpenAI(base_url=s.url, api_key=key, timeout=60,
-                         http_client=openai.DefaultHttpxClient(verify=s.tls()), **more)
 
 
 def plain(c):
@@ -96,21 +81,12 @@ def limited(s):
     check_equal(answer.usage.completion_tokens, 1, "after its automatic retry")
 
 
-def npm(s):
-    if not os.path.isdir(os.path.join(CLIENTS, "node_modules", "openai")):
-        print("skipped: the npm client is not installed")
-        return
-    key, limited_key = s.new_key(), s.new_key("npm-limited")
+def from_npm(s):
+    key = s.new_key("npm-limited")
     s.cli("limit", "set", "--key", "npm-limited", "--tenant", "acme", "--project", "main",
           "--requests-per-min", "60")
-    out = subprocess.run(
-        ["node", os.path.join(ROOT, "tests", "flow", "openai_npm.mjs")],
-        env={**os.environ, "NODE_EXTRA_CA_CERTS": s.ca, "CLIENTS": CLIENTS, "URL_BASE": s.url,
-             "KEY": key, "LIMITED_KEY": limited_key, "MODEL": MODEL},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    print(out.stdout)
-    check_equal(out.returncode, 0, "the npm client's checks")
-    aborted_id = [line.split()[1] for line in out.stdout.splitlines() if line.startswith("aborted ")]
+    lines = npm(s, "openai_npm.mjs", LIMITED_KEY=key)
+    aborted_id = [line.split()[1] for line in lines if line.startswith("aborted ")]
     check_equal(len(aborted_id), 1, "the aborted request's id")
     event = s.usage_event(aborted_id[0])
     check(int(event["cost_pico"]) > 0, "the aborted request is charged")
@@ -124,5 +100,5 @@ with Stack(backend="cpu") as s:
     aborted(s, c)
     refused(s)
     limited(s)
-    npm(s)
+    from_npm(s)
 done()

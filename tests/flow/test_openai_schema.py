@@ -1,30 +1,10 @@
 """Schemas through the parse helpers of the openai clients of PyPI and npm, and tools that must be
 called: the form holds whatever the model would like to say."""
 import json
-import os
-import subprocess
-import sys
 
-from stack import BUILD, MODEL, ROOT, SKIP, Stack, check, check_equal, done
-
-CLIENTS = os.path.join(ROOT, "build", "clients")
-try:
-    import openai
-    from pydantic import BaseModel
-except ImportError:
-    print("skipped: the openai package is not installed (tests/flow/clients.sh installs it)")
-    sys.exit(SKIP)
-
-WEATHER = {"type": "function", "function": {
-    "name": "get_weather", "description": "Get the weather for a city.",
-    "parameters": {"type": "object", "properties": {"city": {"type": "string"}},
-                   "required": ["city"]}}}
-TIME = {"type": "function", "function": {
-    "name": "get_time", "description": "Get the current time in a city.",
-    "parameters": {"type": "object", "properties": {"city": {"type": "string"}},
-                   "required": ["city"]}}}
-ASK = [{"role": "user", "content": "What is the weather in Paris?"}]
-COMMON = {"model": MODEL, "temperature": 0}
+from openai_clients import ASK, COMMON, TIME, WEATHER, client, holds, npm, openai
+from pydantic import BaseModel
+from stack import MODEL, Stack, check, check_equal, done
 
 
 class Person(BaseModel):
@@ -35,11 +15,6 @@ class Person(BaseModel):
 class get_weather(BaseModel):
     """Get the weather for a city."""
     city: str
-
-
-def client(s, key):
-    return openai.OpenAI(base_url=s.url, api_key=key, timeout=60,
-                         http_client=openai.DefaultHttpxClient(verify=s.tls()))
 
 
 def chosen(c):
@@ -99,26 +74,11 @@ def refused(c):
         {"type": "function", "function": {"name": "f", "strict": True, "parameters": schema}}])
 
 
-def npm(s):
-    out = subprocess.run(
-        ["node", os.path.join(ROOT, "tests", "flow", "openai_schema_npm.mjs")],
-        env={**os.environ, "NODE_EXTRA_CA_CERTS": s.ca, "CLIENTS": CLIENTS, "URL_BASE": s.url,
-             "KEY": s.new_key(), "MODEL": MODEL},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    print(out.stdout)
-    check_equal(out.returncode, 0, "the npm client's checks")
-
-
-def holds(s):
-    _, text = s.admin_get("gateway", "/metrics")
-    check("\ntollgate_gateway_over_hold_total 0\n" in text, "no request used more than was held")
-
-
 with Stack(backend="cpu") as s:
     c = client(s, s.new_key())
     chosen(c)
     parsed(c)
     refused(c)
-    npm(s)
+    npm(s, "openai_schema_npm.mjs")
     holds(s)
 done()

@@ -1,34 +1,9 @@
 """Tools, choices and log probabilities through the openai clients of PyPI and npm, with their own
 helpers, against the demo model: it was trained on such requests."""
 import json
-import os
-import subprocess
-import sys
 
-from stack import BUILD, MODEL, ROOT, SKIP, Stack, check, check_equal, done
-
-CLIENTS = os.path.join(ROOT, "build", "clients")
-try:
-    import openai
-except ImportError:
-    print("skipped: the openai package is not installed (tests/flow/clients.sh installs it)")
-    sys.exit(SKIP)
-
-WEATHER = {"type": "function", "function": {
-    "name": "get_weather", "description": "Get the weather for a city.",
-    "parameters": {"type": "object", "properties": {"city": {"type": "string"}},
-                   "required": ["city"]}}}
-TIME = {"type": "function", "function": {
-    "name": "get_time", "description": "Get the current time in a city.",
-    "parameters": {"type": "object", "properties": {"city": {"type": "string"}},
-                   "required": ["city"]}}}
-ASK = [{"role": "user", "content": "What is the weather in Paris?"}]
-COMMON = {"model": MODEL, "temperature": 0}
-
-
-def client(s, key):
-    return openai.OpenAI(base_url=s.url, api_key=key, timeout=60,
-                         http_client=openai.DefaultHttpxClient(verify=s.tls()))
+from openai_clients import ASK, COMMON, TIME, WEATHER, client, holds, npm
+from stack import MODEL, Stack, check, check_equal, done
 
 
 def whole_turn(c):
@@ -87,27 +62,12 @@ def said(c):
     check(all(len(t) <= 2 for t in got.logprobs.top_logprobs), "a completion's candidates")
 
 
-def npm(s):
-    out = subprocess.run(
-        ["node", os.path.join(ROOT, "tests", "flow", "openai_tools_npm.mjs")],
-        env={**os.environ, "NODE_EXTRA_CA_CERTS": s.ca, "CLIENTS": CLIENTS, "URL_BASE": s.url,
-             "KEY": s.new_key(), "MODEL": MODEL},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    print(out.stdout)
-    check_equal(out.returncode, 0, "the npm client's checks")
-
-
-def holds(s):
-    _, text = s.admin_get("gateway", "/metrics")
-    check("\ntollgate_gateway_over_hold_total 0\n" in text, "no request used more than was held")
-
-
 with Stack(backend="cpu") as s:
     c = client(s, s.new_key())
     whole_turn(c)
     streamed(c)
     unasked(c)
     said(c)
-    npm(s)
+    npm(s, "openai_tools_npm.mjs")
     holds(s)
 done()
