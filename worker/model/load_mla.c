@@ -49,14 +49,16 @@ static enum status load_key_value(const struct loader *l, struct mla *a)
     if (!a->key || !a->value || !a->key_rows)
         return error_set(l->err, NOMEM, "out of memory for weights");
     enum status st = load_weight(l, "self_attn.kv_b_proj.weight", heads * dims, c->kv_rank, &kv);
-    for (int h = 0; st == OK && h < heads; h++) {
+    /* What is read together lies together: the keys of all heads, then their values. */
+    for (int h = 0; st == OK && h < heads; h++)
         st = pack_transposed(l->packer, &a->key[h], &kv, h * dims, c->nope_dims, l->err);
-        if (st == OK)
-            st = pack_begin(l->packer, &a->value[h], &kv, c->value_dims, c->kv_rank, l->err);
+    for (int h = 0; st == OK && h < heads; h++) {
+        st = pack_begin(l->packer, &a->value[h], &kv, c->value_dims, c->kv_rank, l->err);
         if (st == OK)
             pack_rows(&a->value[h], 0, &kv, h * dims + c->nope_dims, c->value_dims);
-        if (st == OK)
-            st = pack_begin(l->packer, &a->key_rows[h], &kv, c->nope_dims, c->kv_rank, l->err);
+    }
+    for (int h = 0; st == OK && h < heads; h++) {
+        st = pack_begin(l->packer, &a->key_rows[h], &kv, c->nope_dims, c->kv_rank, l->err);
         if (st == OK)
             pack_rows(&a->key_rows[h], 0, &kv, h * dims, c->nope_dims);
     }

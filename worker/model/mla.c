@@ -29,12 +29,11 @@ static void write_cache(const struct pass *p, const struct layer *l, int index, 
 
 /* Queries of rows that go one way: rotated, and folded or as they are. */
 static void place_queries(const struct pass *p, const struct layer *l, int head,
-                          const struct row_tile *rows, const float *query,
+                          const struct row_tile *rows, const float *query, size_t query_stride,
                           const struct member_scratch *own)
 {
     const struct model *m = p->m;
     const struct mla_config *c = &m->config.mla;
-    size_t query_stride = (size_t)m->query_panels * 16;
     size_t row_stride = (size_t)m->config.heads * (size_t)m->cache_floats;
     bool expanded = m->scratch.expanded[rows->first];
     float *out = m->scratch.queries + (size_t)rows->first * row_stride +
@@ -69,35 +68,63 @@ static struct row_tile next_rows(const struct pass *p, int first, int end)
     return (struct row_tile){first, i - first};
 }
 
-static void make_queries(const struct pass *p, const struct layer *l, int head, int first,
-                         int count, struct member_scratch *own)
+/* The rows as the query's product wants them, into own->query_input: their compressed queries,
+ * normalised, or where there are none, `normed`. */
+static struct input query_input(const struct pass *p, const struct layer *l, int first, int count,
+                                const struct member_scratch *own)
 {
     const struct model *m = p->m;
-    const struct mla_config *c = &m->config.mla;
-    struct input in = {.data = m->scratch.normed + (size_t)first * (size_t)m->config.hidden,
-                       .stride = (size_t)m->config.hidden};
-    if (c->q_rank) {
-        for (int i = 0; i < count; i++)
-            m->kernels->rms_norm(own->normed + (size_t)i * (size_t)c->q_rank,
-                                 m->scratch.projected +
-                                     (size_t)(first + i) * (size_t)m->projected_floats,
-                                 l->mla.q_norm, c->q_rank, (float)m->config.epsilon);
-        in = (struct input){.data = own->normed, .stride = (size_t)c->q_rank};
+    int cols = l->mla.query.cols;
+    enum input_type type = model_input(m, &l->mla.query);
+    struct input in = {.data = own->query_input, .type = type};
+    in.stride = type == INPUT_F32 ? (size_t)cols : kernels_input_bytes(type, cols) / sizeof(float);
+    for (int i = 0; i < count; i++) {
+        size_t row = (size_t)(first + i);
+        float *to = own->query_input + (size_t)i * in.stride;
+        const float *from = m->scratch.normed + row * (size_t)cols;
+        if (m->config.mla.q_rank) {
+            float *normed = type == INPUT_F32 ? to : own->tile;
+            m->kernels->rms_norm(normed, m->scratch.projected + row * (size_t)m->projected_floats,
+                                 l->mla.q_norm, cols, (float)m->config.epsilon);
+            from = normed;
+        }
+        if (from != to)
+            m->kernels->convert(type, from, 0, cols, cols, to);
     }
-    size_t stride = (size_t)m->query_panels * 16;
-    pass_panels(m, own,
-                &(struct product){.w = &l->mla.query,
-                                  .begin = head * m->query_panels,
-                                  .end = (head + 1) * m->query_panels,
-                                  .in = in,
-                                  .count = count,
-                                  .out = own->tile,
-                                  .out_stride = stride});
-    for (size_t i = 0; i < (size_t)count * stride; i++)
-        own->tile[i] *= (float)c->softmax_scale;
-    for (struct row_tile r = next_rows(p, first, first + count); r.first < first + count;
-         r = next_rows(p, r.first + r.count, first + count))
-        place_queries(p, l, head, &r, own->tile + (size_t)(r.first - first) * stride, own);
+    return in;
+}
+
+/* Some rows and heads. */
+struct query_task {
+    int first, count;
+    int head, end;
+    struct input in;
+};
+
+static void make_queries(const struct pass *p, const struct layer *l, const struct query_task *t,
+                         struct member_scratch *own)
+{
+    const struct model *m = p->m;
+    size_t head_floats = (size_t)m->query_panels * 16;
+    size_t stride = (size_t)(t->end - t->head) * head_floats;
+    m->kernels->matmul(&(struct product){.w = &l->mla.query,
+                                         .begin = t->head * m->query_panels,
+                                         .end = t->end * m->query_panels,
+                                         .in = t->in,
+                                         .count = t->count,
+                                         .out = own->tile,
+                                         .out_stride = stride,
+                                         .next = matrix_panel(&l->mla.key[t->head], 0)});
+    for (size_t i = 0; i < (size_t)t->count * stride; i++)
+        own->tile[i] *= (float)m->config.mla.softmax_scale;
+    int end = t->first + t->count;
+    for (struct row_tile r = next_rows(p, t->first, end); r.first < end;
+         r = next_rows(p, r.first + r.count, end))
+        for (int head = t->head; head < t->end; head++)
+            place_queries(p, l, head, &r,
+                          own->tile + (size_t)(r.first - t->first) * stride +
+                              (size_t)(head - t->head) * head_floats,
+                          stride, own);
 }
 
 /* The sums of latents of one head become its values. */
@@ -122,20 +149,41 @@ static void unfold(const struct pass *p, const struct layer *l, int head, int fi
                                   .out_stride = stride});
 }
 
+/* Heads of one task: as many as a tile holds the queries of, but something for each member. */
+static int task_heads(const struct pass *p)
+{
+    const struct model *m = p->m;
+    int rows = p->count < ROW_TILE ? p->count : ROW_TILE, threads = pool_members(m->pool);
+    int room = ROW_TILE * 2 * TILE_PANELS / (rows * m->query_panels);
+    int tasks = p->count < TICKETS_FROM ? threads : 4 * threads;
+    int share = (m->config.heads + tasks - 1) / tasks;
+    int heads = room < share ? room : share;
+    return heads < 1 ? 1 : heads;
+}
+
 static void query_phase(const struct pass *p, const struct layer *l, int index, int member)
 {
     const struct model *m = p->m;
     struct member_scratch *own = &m->scratch.members[member];
-    int tiles = (p->count + ROW_TILE - 1) / ROW_TILE, heads = m->config.heads;
-    /* A tile's tasks: each head's queries, then the cache rows. */
-    for (int i = pass_first(p, member); i < tiles * (heads + 1); i = pass_next(p, i)) {
-        int first = i / (heads + 1) * ROW_TILE, head = i % (heads + 1);
+    int tiles = (p->count + ROW_TILE - 1) / ROW_TILE, heads = task_heads(p);
+    int parts = (m->config.heads + heads - 1) / heads;
+    struct query_task t = {.first = -1};
+    /* A tile's tasks: the cache rows, then some heads' queries each. */
+    for (int i = pass_first(p, member); i < tiles * (parts + 1); i = pass_next(p, i)) {
+        int first = i / (parts + 1) * ROW_TILE, part = i % (parts + 1);
         int count = p->count - first < ROW_TILE ? p->count - first : ROW_TILE;
-        if (head < heads)
-            make_queries(p, l, head, first, count, own);
-        else
+        if (part == 0) {
             for (int row = first; row < first + count; row++)
                 write_cache(p, l, index, row, own);
+            continue;
+        }
+        if (first != t.first)
+            t.in = query_input(p, l, first, count, own);
+        t.first = first;
+        t.count = count;
+        t.head = (part - 1) * heads;
+        t.end = t.head + heads < m->config.heads ? t.head + heads : m->config.heads;
+        make_queries(p, l, &t, own);
     }
     pool_barrier(m->pool);
 }

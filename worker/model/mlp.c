@@ -119,14 +119,20 @@ static void store_active(const struct model *m, const struct group *g, int first
                          int col, int n, float *tile)
 {
     enum input_type type = model_input(m, &g->mlp->down);
-    size_t stride = 2 * TILE_PANELS * 16;
     for (int i = 0; i < count; i++) {
-        float *gate = tile + (size_t)i * stride;
+        float *gate = tile + (size_t)i * 2 * (size_t)n;
         float *row =
             (float *)m->scratch.active + (g->slot + (size_t)(first + i)) * (size_t)m->active_stride;
-        m->kernels->swiglu(gate, gate, gate + TILE_PANELS * 16, n);
+        m->kernels->swiglu(gate, gate, gate + n, n);
         m->kernels->convert(type, gate, col, n, g->mlp->width, row);
     }
+}
+
+/* So many panels of two matrices have room in a tile of so many rows. A few rows get long pieces:
+ * memory is read best from front to back. */
+static int tile_panels(int rows)
+{
+    return ROW_TILE / (rows < ROW_TILE ? rows : ROW_TILE) * TILE_PANELS;
 }
 
 /* Panels [begin, end) of a group's gate and up, into the active rows. */
@@ -134,17 +140,18 @@ static void activate(const struct pass *p, const struct group *g, int begin, int
                      struct member_scratch *own)
 {
     const struct model *m = p->m;
-    for (int panel = begin; panel < end; panel += TILE_PANELS) {
-        int panels = end - panel < TILE_PANELS ? end - panel : TILE_PANELS;
+    int most = tile_panels(g->count);
+    for (int panel = begin; panel < end; panel += most) {
+        int panels = end - panel < most ? end - panel : most;
         for (int first = 0; first < g->count; first += ROW_TILE) {
             struct product gate = {.w = &g->mlp->gate, .begin = panel, .end = panel + panels};
             gate.count = g->count - first < ROW_TILE ? g->count - first : ROW_TILE;
             gate.in = group_input(m, g, first);
             gate.out = own->tile;
-            gate.out_stride = 2 * TILE_PANELS * 16;
+            gate.out_stride = 2 * (size_t)panels * 16;
             struct product up = gate;
             up.w = &g->mlp->up;
-            up.out += TILE_PANELS * 16;
+            up.out += panels * 16;
             gate.next = matrix_panel(up.w, panel);
             up.next = panel + panels < end ? matrix_panel(gate.w, panel + panels) : NULL;
             m->kernels->matmul(&gate);
@@ -166,7 +173,7 @@ static void gate_up_phase(const struct pass *p, const struct groups *g, int memb
     int64_t work = 0;
     for (int i = 0; i < g->count; i++)
         work += (int64_t)g->items[i].mlp->width * g->items[i].count;
-    int threads = pool_members(p->m->pool), tasks = p->count < 8 ? threads : 8 * threads;
+    int threads = pool_members(p->m->pool), tasks = p->count < TICKETS_FROM ? threads : 8 * threads;
     for (int t = pass_first(p, member); t < tasks; t = pass_next(p, t)) {
         int64_t from = work * t / tasks, to = work * (t + 1) / tasks, at = 0;
         for (int i = 0; i < g->count && at < to; i++) {
@@ -217,10 +224,12 @@ static void down_panels(const struct pass *p, const struct groups *g, int begin,
 
 static void down_phase(const struct pass *p, const struct groups *g, int member)
 {
-    int panels = p->m->config.hidden / 16;
-    int tasks = (panels + TILE_PANELS - 1) / TILE_PANELS, threads = pool_members(p->m->pool);
-    if (tasks < 2 * threads)
-        tasks = panels < 2 * threads ? panels : 2 * threads;
+    int panels = p->m->config.hidden / 16, threads = pool_members(p->m->pool);
+    int most = p->count < TICKETS_FROM ? 2 * tile_panels(p->count) : TILE_PANELS;
+    int tasks = (panels + most - 1) / most;
+    tasks = (tasks + threads - 1) / threads * threads;
+    if (tasks > panels)
+        tasks = panels;
     for (int t = pass_first(p, member); t < tasks; t = pass_next(p, t))
         down_panels(p, g, panels * t / tasks, panels * (t + 1) / tasks,
                     &p->m->scratch.members[member]);

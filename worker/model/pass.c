@@ -4,9 +4,6 @@
 
 #include "base/clock.h"
 
-/* Below this many rows the tasks of a phase are shared out in turns, without tickets. */
-enum { TICKETS_FROM = 8 };
-
 static void cut(int n, int parts, int part, int *begin, int *end)
 {
     *begin = (int)((int64_t)n * part / parts);
@@ -227,10 +224,15 @@ static void carve_member(struct carving *c, const struct model *m, struct member
 {
     const struct model_config *f = &m->config;
     size_t experts = (size_t)f->moe.experts, query = (size_t)m->query_panels * 16;
-    size_t tile = 2 * TILE_PANELS * 16, row = (size_t)m->cache_floats;
-    tile = query > tile ? query : tile;
-    own->normed = floats(c, ROW_TILE, (size_t)f->mla.q_rank);
-    own->tile = floats(c, 1, ROW_TILE * tile > row ? ROW_TILE * tile : row);
+    size_t tile = 2 * TILE_PANELS * 16;
+    tile = ROW_TILE * (query > tile ? query : tile);
+    const size_t rows_of_tile[] = {(size_t)m->cache_floats, (size_t)f->mla.q_rank};
+    for (size_t i = 0; i < 2; i++)
+        tile = rows_of_tile[i] > tile ? rows_of_tile[i] : tile;
+    if (f->attention == ATTENTION_LATENT)
+        own->query_input =
+            floats(c, ROW_TILE, (size_t)(f->mla.q_rank ? f->mla.q_rank : f->hidden) + 16);
+    own->tile = floats(c, 1, tile);
     own->converted = floats(c, ROW_TILE, (size_t)m->widest + 16);
     own->attention = floats(c, 1, attention_scratch(m));
     own->group_rows = carve(c, rows * (size_t)f->moe.chosen, sizeof *own->group_rows);

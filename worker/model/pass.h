@@ -25,8 +25,9 @@ struct group {
 
 /* What one member works with alone. */
 struct member_scratch {
-    float *normed;        /* [ROW_TILE][q_rank] */
-    float *tile;          /* [ROW_TILE][2][TILE_PANELS x 16], a head's query, a row of the cache */
+    float *query_input; /* [ROW_TILE][columns of MLA's query], in the type that it wants */
+    /* [ROW_TILE][2][TILE_PANELS x 16], a head's queries, a row of the cache or of q_rank */
+    float *tile;
     void *converted;      /* [ROW_TILE][widest]: input in the type that the weights want */
     float *attention;     /* attention_scratch(..) */
     int32_t *group_rows;  /* [rows x chosen]: rows by expert */
@@ -36,6 +37,8 @@ struct member_scratch {
 };
 
 enum { ROW_TILE = 48, TILE_PANELS = 8 };
+/* Below this many rows the tasks of a phase are shared out in turns, without tickets. */
+enum { TICKETS_FROM = 8 };
 
 struct scratch { /* of one batch; [row] first */
     int rows;    /* how many there is room for */
