@@ -16,8 +16,9 @@ enum weight_type {
     WEIGHT_F32, /* as stored in the file, and read from its mapping: */
     WEIGHT_BF16,
     WEIGHT_F16,
-    WEIGHT_F8,   /* e4m3 with a scale per block */
-    WEIGHT_INT8, /* quantised at load, a scale per 32 columns of a row: */
+    WEIGHT_F8,      /* e4m3 with a scale per block */
+    WEIGHT_F8_WIDE, /* the same numbers as bfloat16, in memory of the model's own */
+    WEIGHT_INT8,    /* quantised at load, a scale per 32 columns of a row: */
     WEIGHT_INT4,
 };
 
@@ -26,7 +27,7 @@ enum { QUANT_BLOCK = 32 };
 /* Up to 16 rows of a matrix that is read where it lies: row-major, of any alignment. */
 struct panel {
     const uint8_t *data; /* row i is at data + i * row_bytes */
-    /* F8: row i's scales are the floats from (block_row + i) / block_rows * segments on */
+    /* F8, F8_WIDE: row i's scales are the floats from (block_row + i) / block_rows * segments on */
     const uint8_t *scales;
     int16_t block_row; /* of the first row, within its block */
     int16_t rows;      /* 0: the panel is padding */
@@ -41,7 +42,7 @@ struct matrix {
     /* As stored: */
     struct panel *panel;
     size_t row_bytes;
-    int segment, segments, block_rows; /* F8: columns and rows that share a scale */
+    int segment, segments, block_rows; /* F8, F8_WIDE: columns and rows that share a scale */
     /* Quantised, [panel] of panel_bytes, aligned to 64 bytes (worker/cpu/blocks.inc.h): */
     uint8_t *packed;
     size_t panel_bytes;

@@ -53,6 +53,7 @@ INLINE f32xn load_part(const enum weight_type type, const uint8_t *p)
     case WEIGHT_F32:
         return part_load((const float *)p);
     case WEIGHT_BF16:
+    case WEIGHT_F8_WIDE:
         return part_bf16(p);
     case WEIGHT_F16:
         return part_f16(p);
@@ -101,19 +102,21 @@ INLINE const uint8_t *add_columns(const struct tile *t, int row, int from, int t
 }
 
 INLINE const uint8_t *add_segments(const struct tile *t, int row, struct lanes *total,
-                                   const uint8_t *ahead, const int R, const int P, const int lines)
+                                   const uint8_t *ahead, const int R, const int P, const int lines,
+                                   const enum weight_type type)
 {
+    /* Decoding makes e4m3 2^8 too small. */
+    const float correction = type == WEIGHT_F8 ? 256.0f : 1.0f;
     struct lanes sum[24];
 #pragma GCC unroll 24
     for (int i = 0; i < R * P; i++)
         total[i] = lanes_zero();
     for (int s = 0, from = 0; from < t->cols; s++, from += t->segment) {
         int to = from + t->segment < t->cols ? from + t->segment : t->cols;
-        ahead = add_columns(t, row, from, to, sum, ahead, R, P, lines, WEIGHT_F8);
+        ahead = add_columns(t, row, from, to, sum, ahead, R, P, lines, type);
 #pragma GCC unroll 4
         for (int p = 0; p < P; p++) {
-            /* Decoding makes e4m3 2^8 too small. */
-            f32xn scale = part_set(load_float(t->scales[row + p] + (size_t)s * 4) * 256.0f);
+            f32xn scale = part_set(load_float(t->scales[row + p] + (size_t)s * 4) * correction);
 #pragma GCC unroll 6
             for (int r = 0; r < R; r++)
                 lanes_add_scaled(&total[r * P + p], &sum[r * P + p], scale);
@@ -134,8 +137,8 @@ INLINE void run_tile(const struct tile *t, const int R, const int P, const bool 
 #pragma GCC unroll 1
     for (int row = 0; row < 4; row += P) {
         struct lanes part[6 * 4];
-        if (type == WEIGHT_F8)
-            ahead = add_segments(t, row, part, ahead, R, P, lines);
+        if (type == WEIGHT_F8 || type == WEIGHT_F8_WIDE)
+            ahead = add_segments(t, row, part, ahead, R, P, lines, type);
         else
             ahead = add_columns(t, row, 0, t->cols, part, ahead, R, P, lines, type);
 #pragma GCC unroll 24
@@ -170,6 +173,7 @@ TILES(F32)
 TILES(BF16)
 TILES(F16)
 TILES(F8)
+TILES(F8_WIDE)
 
 #if defined(__AVX512BF16__)
 #include "worker/cpu/bf16.inc.h"
@@ -187,7 +191,8 @@ static const tile_function *tiles_for(const struct product *p)
     static const tile_function exact[][TILE_KINDS] = {[WEIGHT_F32] = TILES_ROW(F32),
                                                       [WEIGHT_BF16] = TILES_ROW(BF16),
                                                       [WEIGHT_F16] = TILES_ROW(F16),
-                                                      [WEIGHT_F8] = TILES_ROW(F8)};
+                                                      [WEIGHT_F8] = TILES_ROW(F8),
+                                                      [WEIGHT_F8_WIDE] = TILES_ROW(F8_WIDE)};
 #if defined(__AVX512BF16__)
     static const tile_function rounded[TILE_KINDS] = TILES_ROW(ROUNDED);
     if (p->in.type == INPUT_BF16)

@@ -12,6 +12,7 @@
 struct entry {
     struct matrix *m;
     uint8_t *copy; /* NULL: stays in the file */
+    bool widen;    /* the copy is in 16 bits */
     bool only_checked;
 };
 
@@ -236,9 +237,33 @@ static void give_pages_back(const struct panel *panel, size_t bytes)
         madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
+/* Exactly: bfloat16 has more of an exponent and of a fraction. */
+static void widen_panel(uint8_t *to, const uint8_t *from, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float x = widen_f8(from[i]);
+        uint32_t bits;
+        memcpy(&bits, &x, sizeof bits);
+        uint16_t half = (uint16_t)(bits >> 16);
+        memcpy(to + i * 2, &half, sizeof half);
+    }
+}
+
+static void copy_panel(const struct entry *e, int i, size_t elements)
+{
+    const struct matrix *m = e->m;
+    struct panel *panel = &m->panel[i];
+    uint8_t *to = e->copy + (size_t)i * 16 * m->row_bytes * (e->widen ? 2 : 1);
+    if (e->widen)
+        widen_panel(to, panel->data, elements);
+    else
+        memcpy(to, panel->data, (size_t)panel->rows * m->row_bytes);
+    panel->data = to;
+}
+
 static void finish_panels(struct finish *f, const struct entry *e, int begin, int end)
 {
-    struct matrix *m = e->m;
+    const struct matrix *m = e->m;
     for (int i = begin; i < end; i++) {
         struct panel *panel = &m->panel[i], old = *panel;
         size_t elements = (size_t)panel->rows * (size_t)m->cols;
@@ -250,9 +275,7 @@ static void finish_panels(struct finish *f, const struct entry *e, int begin, in
             f->options->kernels->quantise(m, i, f->options->quantise,
                                           m->packed + (size_t)i * m->panel_bytes);
         } else if (e->copy) {
-            uint8_t *to = e->copy + (size_t)i * 16 * m->row_bytes;
-            memcpy(to, panel->data, (size_t)panel->rows * m->row_bytes);
-            panel->data = to;
+            copy_panel(e, i, elements);
         }
         if (m->packed || e->copy)
             give_pages_back(&old, (size_t)old.rows * m->row_bytes);
@@ -292,9 +315,22 @@ static bool make_room(struct packer *p, struct entry *e, const struct pack_optio
         m->packed = store_alloc(p->store, m->panel_bytes * (size_t)m->panels);
         return m->packed != NULL;
     }
-    if (o->copy)
-        e->copy = store_alloc(p->store, m->row_bytes * (size_t)m->panels * 16);
-    return !o->copy || e->copy;
+    e->widen = o->widen && m->type == WEIGHT_F8;
+    if (!o->copy && !e->widen)
+        return true;
+    e->copy = store_alloc(p->store, m->row_bytes * (e->widen ? 2 : 1) * (size_t)m->panels * 16);
+    return e->copy != NULL;
+}
+
+/* What the matrix now is. */
+static void settle(const struct entry *e, const struct pack_options *o)
+{
+    if (e->m->packed)
+        e->m->type = o->quantise;
+    if (e->widen) {
+        e->m->type = WEIGHT_F8_WIDE;
+        e->m->row_bytes *= 2;
+    }
 }
 
 enum status pack_finish(struct packer *p, struct pool *pool, const struct pack_options *options,
@@ -308,8 +344,7 @@ enum status pack_finish(struct packer *p, struct pool *pool, const struct pack_o
     if (f.bad)
         return not_finite(safetensors_holding(p->files, f.bad), err);
     for (size_t i = 0; i < p->count; i++)
-        if (p->entries[i].m->packed)
-            p->entries[i].m->type = options->quantise;
+        settle(&p->entries[i], options);
     return OK;
 }
 

@@ -41,6 +41,7 @@ enum status pack_check(struct packer *p, const struct tensor *t, struct error *e
 struct pack_options {
     const struct kernels *kernels; /* that quantise */
     enum weight_type quantise;     /* to this, what may be; WEIGHT_F32: nothing */
+    bool widen;                    /* FP8 that is not quantised, to 16 bits */
     bool copy;                     /* the rest, into the store's large pages */
 };
 

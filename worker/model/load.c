@@ -120,6 +120,14 @@ static enum status load_all(struct loader *l)
     return st;
 }
 
+/* FP8 weights that stay in the processor's caches at twice their size too are not bound by reading
+ * them, but by decoding them. */
+static bool worth_widening(const struct model *m)
+{
+    enum { WIDE_BYTES_MOST = 24 << 20 };
+    return 2 * safetensors_bytes(m->files, DTYPE_F8_E4M3) <= WIDE_BYTES_MOST;
+}
+
 enum status model_load_weights(struct model *m, struct error *err)
 {
     static const enum weight_type types[] = {
@@ -131,6 +139,7 @@ enum status model_load_weights(struct model *m, struct error *err)
     enum status st = load_all(&l);
     struct pack_options options = {.kernels = m->kernels,
                                    .quantise = types[m->options.weights],
+                                   .widen = worth_widening(m),
                                    .copy = m->options.large_pages};
     if (st == OK)
         st = pack_finish(l.packer, m->pool, &options, err);

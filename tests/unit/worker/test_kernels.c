@@ -99,21 +99,27 @@ static void fill(enum dtype dtype, int rows, int cols, struct tensor *t, struct 
                             scale_of(s, i, j);
 }
 
+/* Of the numbers that `fill` put there. */
+static void pack(const struct source *s, int cols, const struct pack_options *options,
+                 struct matrix *m)
+{
+    struct error err;
+    struct packer *p = packer_new(store, NULL);
+    CHECK_FATAL(p && pack_begin(p, m, s, ROWS, cols, &err) == OK);
+    pack_rows(m, 0, s, 0, ROWS);
+    CHECK(pack_finish(p, pool, options, &err) == OK);
+    CHECK_INT(pack_widest(p), cols);
+    packer_free(p);
+}
+
 static void make(enum dtype dtype, int cols, enum weight_type quantise, struct matrix *m)
 {
     static struct tensor t;
     struct source s;
-    struct error err;
-    struct packer *p = packer_new(store, NULL);
-    CHECK_FATAL(p != NULL);
     fill(dtype, ROWS, cols, &t, &s);
-    CHECK_FATAL(pack_begin(p, m, &s, ROWS, cols, &err) == OK);
-    pack_rows(m, 0, &s, 0, ROWS);
     struct pack_options options = {.kernels = kernels_find(NULL), .quantise = quantise};
     options.copy = cols % 32 == 0; /* some stay where they are */
-    CHECK(pack_finish(p, pool, &options, &err) == OK);
-    CHECK_INT(pack_widest(p), cols);
-    packer_free(p);
+    pack(&s, cols, &options, m);
     for (int i = 0; i < INPUTS; i++)
         for (int j = 0; j < cols; j++)
             inputs[i][j] = random_float() * (float)(1 << (i % 5));
@@ -258,6 +264,41 @@ static void test_stored(void)
         }
 }
 
+static void multiply_by_all(const struct matrix *m, float (*out)[INPUTS][PANELS * 16])
+{
+    static struct rows rows;
+    for (int i = 0; i < SETS; i++) {
+        const struct kernels *k = kernels_find(sets[i]);
+        if (!k)
+            continue;
+        struct input in = convert_all(k, INPUT_F32, m->cols, &rows);
+        multiply(k, m, &in, INPUTS, out[i]);
+    }
+}
+
+/* FP8 at twice the width: the same bits come out. */
+static void test_wide(void)
+{
+    static const int cols[] = {16, 48, 384};
+    static float narrow_out[SETS][INPUTS][PANELS * 16], wide_out[SETS][INPUTS][PANELS * 16];
+    for (size_t c = 0; c < sizeof cols / sizeof *cols; c++) {
+        struct tensor t;
+        struct source s;
+        struct matrix narrow, wide;
+        make(DTYPE_F8_E4M3, cols[c], WEIGHT_F32, &narrow); /* and random inputs */
+        fill(DTYPE_F8_E4M3, ROWS, cols[c], &t, &s);
+        pack(&s, cols[c], &(struct pack_options){0}, &narrow);
+        CHECK(narrow.type == WEIGHT_F8);
+        multiply_by_all(&narrow, narrow_out);
+        pack(&s, cols[c], &(struct pack_options){.widen = true},
+             &wide); /* and its source is gone */
+        CHECK(wide.type == WEIGHT_F8_WIDE);
+        check_matrix(&wide, false);
+        multiply_by_all(&wide, wide_out);
+        CHECK(memcmp(narrow_out, wide_out, sizeof wide_out) == 0);
+    }
+}
+
 /* The squares of the errors of 4 bits whose scale just holds the largest value. */
 static double plain_error(const double *x)
 {
@@ -376,6 +417,7 @@ int main(void)
     pool = pool_new(3);
     CHECK_FATAL(store && pool);
     test_stored();
+    test_wide();
     test_quantised();
     test_transposed();
     test_convert();
