@@ -152,7 +152,7 @@ INLINE void run_block_tile(const struct block_tile *t, const int R, const int P,
     for (int b = 0; b < t->blocks; b++) {
 #pragma GCC unroll 17
         for (int i = 0; i < lines; i++)
-            __builtin_prefetch(ahead + i * 64);
+            __builtin_prefetch(ahead + i * 64, 0, 2);
         ahead += lines * 64;
         i32x16 sum[12];
 #pragma GCC unroll 12
