@@ -69,7 +69,7 @@ INLINE void run_block_tile(const struct block_tile *t, const int R, const int P,
     for (int b = 0; b < t->blocks; b++) {
 #pragma GCC unroll 9
         for (int i = 0; i < lines; i++)
-            __builtin_prefetch(ahead + i * 64);
+            __builtin_prefetch(ahead + i * 64, 0, 2);
         ahead += lines * 64;
         add_half_panel(t, b, 0, total, R, type);
         add_half_panel(t, b, 1, total, R, type);

@@ -66,7 +66,7 @@ INLINE const uint8_t *fetch(const uint8_t *at, const int lines)
 {
 #pragma GCC unroll 4
     for (int i = 0; i < lines; i++)
-        __builtin_prefetch(at + i * 64);
+        __builtin_prefetch(at + i * 64, 0, 2);
     return at + lines * 64;
 }
 
