@@ -107,33 +107,63 @@ INLINE u32x16 load_weight_bytes(const uint8_t *p)
     return v;
 }
 
+/* With few sums a block has two of each, so that fewer products wait for the one before. */
+enum { TWO_SUMS_MOST = 4 };
+
+/* Else the compiler would read it again for each row of input. */
+INLINE void keep_in_register(u32x16 *v)
+{
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(*v));
+#endif
+}
+
+/* Integer sums of R rows of input x P panels, one group of 4 or 2 x 4 columns further. */
+INLINE void add_group(const u32x16 *w, const uint8_t *const *x, int at, i32x16 *sum, i32x16 *other,
+                      const int R, const int P, const enum weight_type type)
+{
+#pragma GCC unroll 6
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 2
+        for (int p = 0; p < P; p++) {
+            int i = r * P + p;
+            if (type == WEIGHT_INT8) {
+                sum[i] = dot4(sum[i], w[p], load_int(x[r] + at));
+                continue;
+            }
+            sum[i] = dot4(sum[i], w[p] & 0x0f0f0f0fu, load_int(x[r] + at));
+            /* The other sum is 16 times too large. */
+            if (R * P <= TWO_SUMS_MOST)
+                other[i] = dot4(other[i], w[p] & 0xf0f0f0f0u, load_int(x[r] + at + 16));
+            else
+                sum[i] = dot4(sum[i], w[p] >> 4 & 0x0f0f0f0fu, load_int(x[r] + at + 16));
+        }
+}
+
 /* One block: integer sums of R rows of input x P panels. */
 INLINE void add_block(const struct block_tile *t, int block, i32x16 *sum, const int R, const int P,
                       const enum weight_type type)
 {
     const int groups = type == WEIGHT_INT8 ? 8 : 4;
+    const bool two = R * P <= TWO_SUMS_MOST;
     const size_t at = block_place(block, (size_t)groups * 64);
+    i32x16 other[TWO_SUMS_MOST] = {{0}};
 #pragma GCC unroll 8
     for (int g = 0; g < groups; g++) {
         u32x16 w[2];
 #pragma GCC unroll 2
-        for (int p = 0; p < P; p++)
+        for (int p = 0; p < P; p++) {
             w[p] = load_weight_bytes(t->w[p] + at + g * 64);
-#pragma GCC unroll 6
-        for (int r = 0; r < R; r++) {
-            const uint8_t *x = t->x[r] + block * QUANT_BLOCK + g * 4;
-#pragma GCC unroll 2
-            for (int p = 0; p < P; p++) {
-                if (type == WEIGHT_INT8) {
-                    sum[r * P + p] = dot4(sum[r * P + p], w[p], load_int(x));
-                } else {
-                    sum[r * P + p] = dot4(sum[r * P + p], w[p] & 0x0f0f0f0fu, load_int(x));
-                    sum[r * P + p] =
-                        dot4(sum[r * P + p], w[p] >> 4 & 0x0f0f0f0fu, load_int(x + 16));
-                }
-            }
+            if (R > 1)
+                keep_in_register(&w[p]);
         }
+        bool swap = two && type == WEIGHT_INT8 && g % 2;
+        add_group(w, t->x, block * QUANT_BLOCK + g * 4, swap ? other : sum, other, R, P, type);
     }
+    if (two)
+#pragma GCC unroll 4
+        for (int i = 0; i < R * P; i++)
+            sum[i] += type == WEIGHT_INT8 ? other[i] : other[i] >> 4;
 }
 
 INLINE void run_block_tile(const struct block_tile *t, const int R, const int P,
@@ -142,8 +172,7 @@ INLINE void run_block_tile(const struct block_tile *t, const int R, const int P,
     const int shift = type == WEIGHT_INT8 ? 7 : 3;
     const size_t weight_bytes = type == WEIGHT_INT8 ? 512 : 256;
     const size_t scales = (size_t)t->blocks * QUANT_BLOCK, sums = scales + (size_t)t->blocks * 4;
-    /* One row reads one panel from front to back, which memory does by itself. */
-    const int lines = R == 1 ? 0 : (P * ((int)weight_bytes + 32) + 63) / 64;
+    const int lines = (P * ((int)weight_bytes + 32) + 63) / 64;
     const uint8_t *ahead = t->ahead;
     f32x16 total[12];
 #pragma GCC unroll 12
