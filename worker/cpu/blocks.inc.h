@@ -298,24 +298,53 @@ INLINE f32x16 store_bytes(uint8_t *to, f32x16 v)
 {
     const float round = 12582912.0f; /* 1.5 x 2^23: leaves a whole number in the low bits */
     f32x16 biased = v + round;
-    i8x16 bytes = __builtin_convertvector((i32x16)biased, i8x16);
+    u8x16 bytes = vec_low_bytes((u32x16)biased);
     memcpy(to, &bytes, sizeof bytes);
     return biased - round;
 }
 
+/* Where blocks of a row go. */
+struct int8_blocks {
+    uint8_t *bytes, *scales, *minus;
+};
+
+/* Up to four blocks at once, as adding across lanes takes no longer for four. */
+INLINE void convert_blocks(const float *x, const int count, const struct int8_blocks *to)
+{
+    f32x16 v[8] = {{0}}, sum[4] = {{0}}, most[4] = {{0}};
+#pragma GCC unroll 4
+    for (int i = 0; i < count; i++) {
+        v[2 * i] = vec_load(x + i * QUANT_BLOCK);
+        v[2 * i + 1] = vec_load(x + i * QUANT_BLOCK + 16);
+        most[i] = vec_max(vec_abs(v[2 * i]), vec_abs(v[2 * i + 1]));
+    }
+    f32x4 largest = vec_largest4(most[0], most[1], most[2], most[3]);
+    f32x4 scale = largest / 127.0f;
+    f32x4 inverse = (f32x4)((i32x4)(127.0f / largest) & (largest > 0.0f));
+#pragma GCC unroll 4
+    for (int i = 0; i < count; i++)
+        sum[i] = store_bytes(to->bytes + i * QUANT_BLOCK, v[2 * i] * inverse[i]) +
+                 store_bytes(to->bytes + i * QUANT_BLOCK + 16, v[2 * i + 1] * inverse[i]);
+    i32x4 minus = -__builtin_convertvector(vec_sum4(sum[0], sum[1], sum[2], sum[3]), i32x4);
+    memcpy(to->scales, &scale, (size_t)count * sizeof scale[0]);
+    memcpy(to->minus, &minus, (size_t)count * sizeof minus[0]);
+}
+
 static void convert_int8(const float *x, int from, int n, int cols, uint8_t *row)
 {
-    size_t blocks = (size_t)cols / QUANT_BLOCK;
-    for (int i = 0; i < n; i += QUANT_BLOCK) {
-        f32x16 a = vec_load(x + i), b = vec_load(x + i + 16);
-        float most = vec_largest(vec_max(vec_abs(a), vec_abs(b)));
-        float scale = most / 127.0f, inverse = most > 0.0f ? 127.0f / most : 0.0f;
-        size_t at = (size_t)(from + i), block = at / QUANT_BLOCK;
-        a = store_bytes(row + at, a * inverse);
-        b = store_bytes(row + at + 16, b * inverse);
-        int32_t minus = -(int32_t)vec_sum(a + b);
-        memcpy(row + (size_t)cols + block * 4, &scale, sizeof scale);
-        memcpy(row + (size_t)cols + (blocks + block) * 4, &minus, sizeof minus);
+    size_t block = (size_t)from / QUANT_BLOCK, blocks = (size_t)cols / QUANT_BLOCK;
+    struct int8_blocks to = {row + from, row + (size_t)cols + block * 4,
+                             row + (size_t)cols + (blocks + block) * 4};
+    for (int left = n / QUANT_BLOCK, count; left; left -= count) {
+        count = left < 4 ? 1 : 4;
+        if (count == 4)
+            convert_blocks(x, 4, &to);
+        else
+            convert_blocks(x, 1, &to);
+        x += count * QUANT_BLOCK;
+        to.bytes += count * QUANT_BLOCK;
+        to.scales += count * 4;
+        to.minus += count * 4;
     }
 }
 

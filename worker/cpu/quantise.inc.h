@@ -103,7 +103,7 @@ INLINE uint16_t round_to_4(const struct block *x, struct block *q)
 
 INLINE u8x16 whole_bytes(f32x16 v)
 {
-    return __builtin_convertvector(__builtin_convertvector(v, i32x16), u8x16);
+    return vec_low_bytes((u32x16) __builtin_convertvector(v, i32x16));
 }
 
 /* Into the row's lane of the block's groups. */
