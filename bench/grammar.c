@@ -1,15 +1,21 @@
 /*
- * Time of a token mask and of accepting a token, for one tokenizer and several schemas. Tokens are
- * drawn evenly from those that a mask allows; past 256 tokens the shortest way to the end is taken.
- * "first" is each grammar's first run, when masks of its nodes are made as they are needed;
- * "steady" are later runs of the same grammar.
+ * What a grammar costs the thread that runs the model, for one tokenizer and several schemas.
+ * Tokens are drawn evenly from those that a mask allows, up to 256 of them a text. Two tables:
+ *
+ *   first use: each text with a grammar that was compiled just before. The engine's thread asks
+ *   whether the mask is quick; if not, it is made on the maker's thread, which also makes masks
+ *   ahead. The times are those of the engine's thread alone: the question with the mask, or with
+ *   handing the state over. "away" are masks that came from the other thread.
+ *
+ *   later: all masks that can be made ahead are there.
  */
+#include <sched.h>
 #include <time.h>
 
 #include "base/buf.h"
-#include "worker/grammar/state.h"
+#include "worker/grammar/maker.h"
 
-enum { RUNS = 40, TOKENS = 256, SAMPLES_MAX = RUNS * (TOKENS + 4096) };
+enum { RUNS = 40, TOKENS = 256, SAMPLES_MAX = RUNS * TOKENS };
 
 static const struct {
     const char *name, *schema;
@@ -33,28 +39,45 @@ static const struct {
                   "\"string\"},\"children\":{\"type\":\"array\",\"items\":{\"$ref\":\"#/$defs/"
                   "n\"}}},\"required\":["
                   "\"label\",\"children\"],\"additionalProperties\":false}}}"},
-    {"20 anyOf", "anyOf"},
-    {"20 optional", "optional"},
+    {"20 anyOf", "20 objects"},
+    {"20 optional", "20 optional"},
+    {"100 anyOf", "100 objects"},
+    {"100 lengths", "100 lengths"},
+    {"100 patterns", "100 patterns"},
+    {"60 wide patterns", "60 wide"},
+    {"enum of 1,000", "1000 values"},
 };
 
-/* Twenty of something, which would be long to write. */
-static char *many(const char *kind)
+static const struct {
+    const char *name, *before, *each, *after;
+} kinds[] = {
+    {"objects", "{\"items\":{\"anyOf\":[",
+     "{\"properties\":{\"type\":{\"const\":\"t%1$d\"},\"f%1$d\":{\"type\":\"string\"}},"
+     "\"required\":[\"type\",\"f%1$d\"]}",
+     "]}}"},
+    {"optional", "{\"properties\":{", "\"p%d\":{}", "}}"},
+    {"lengths", "{\"items\":{\"anyOf\":[", "{\"minLength\":%1$d,\"maxLength\":2%1$d}", "]}}"},
+    {"patterns", "{\"items\":{\"anyOf\":[", "{\"pattern\":\"^[a-z ]+%d$\"}", "]}}"},
+    {"wide", "{\"properties\":{", "\"p%1$d\":{\"pattern\":\"^[^<>]+ .*%1$d$\"}", "}}"},
+    {"values", "{\"items\":{\"enum\":[", "\"value number %d\"", "]}}"},
+};
+
+/* "20 anyOf": twenty of something, which would be long to write. */
+static char *many(const char *what)
 {
+    char *kind;
+    long count = strtol(what, &kind, 10);
+    size_t k = 0;
+    while (strcmp(kinds[k].name, kind + 1) != 0)
+        k++;
     struct buf b;
-    buf_init(&b, 1 << 16);
-    bool any = strcmp(kind, "anyOf") == 0;
-    buf_adds(&b, any ? "{\"items\":{\"anyOf\":[" : "{\"properties\":{");
-    for (int i = 0; i < 20; i++) {
+    buf_init(&b, 1 << 18);
+    buf_adds(&b, kinds[k].before);
+    for (long i = 0; i < count; i++) {
         buf_adds(&b, i ? "," : "");
-        if (any)
-            buf_addf(&b,
-                     "{\"properties\":{\"type\":{\"const\":\"%c\"},\"%c\":{\"type\":\"string\"}},"
-                     "\"required\":[\"type\",\"%c\"]}",
-                     'a' + i, 'a' + i, 'a' + i);
-        else
-            buf_addf(&b, "\"p%d\":{}", i);
+        buf_addf(&b, kinds[k].each, (int)i);
     }
-    buf_adds(&b, any ? "]}}" : "}}");
+    buf_adds(&b, kinds[k].after);
     char *text = strdup(buf_cstr(&b));
     buf_done(&b);
     return text;
@@ -105,28 +128,66 @@ static int32_t draw(const uint32_t *mask, size_t words)
     }
 }
 
-/* One text. false: out of memory. */
-static bool run(struct grammar *g, const struct grammar_vocab *v, struct samples *mask_us,
-                struct samples *accept_us)
+struct times {
+    struct samples mask, accept, late; /* late: from handing over until it is back */
+    uint64_t away;
+};
+
+static struct grammar_vocab *vocab;
+static struct grammar_maker *maker;
+static const char *only; /* the schema to measure; NULL: all */
+
+static bool times_init(struct times *t)
 {
-    struct grammar_state *s = grammar_state_new(g, v);
-    for (int i = 0; s && i < TOKENS && !grammar_state_is_done(s); i++) {
-        double start = now_us();
-        const uint32_t *mask = grammar_state_mask(s);
-        double masked = now_us();
-        if (!mask)
-            return false;
-        int32_t token = draw(mask, grammar_vocab_words(v));
+    *t = (struct times){.mask.us = malloc(SAMPLES_MAX * sizeof(float)),
+                        .accept.us = malloc(SAMPLES_MAX * sizeof(float)),
+                        .late.us = malloc(SAMPLES_MAX * sizeof(float))};
+    return t->mask.us && t->accept.us && t->late.us;
+}
+
+static void times_done(struct times *t)
+{
+    free(t->mask.us);
+    free(t->accept.us);
+    free(t->late.us);
+}
+
+/* The mask as the engine's thread comes by it. */
+static const uint32_t *next_mask(struct grammar_state *s, struct times *t)
+{
+    double start = now_us();
+    bool ready = grammar_state_ready(s);
+    if (!ready)
+        grammar_maker_ask(maker, s);
+    double asked = now_us();
+    while (!ready && !grammar_maker_done(maker, s))
+        sched_yield();
+    double back = now_us();
+    const uint32_t *mask = grammar_state_mask(s);
+    sample(&t->mask, asked - start + now_us() - back);
+    if (!ready)
+        sample(&t->late, back - asked);
+    t->away += !ready;
+    return mask;
+}
+
+/* One text. */
+static void run(struct grammar *g, struct times *t)
+{
+    struct grammar_state *s = grammar_state_new(g, vocab);
+    for (int i = 0; i < TOKENS; i++) {
+        const uint32_t *mask = next_mask(s, t);
+        if (grammar_state_is_done(s))
+            break;
+        int32_t token = draw(mask, grammar_vocab_words(vocab));
         double drawn = now_us();
-        if (!grammar_state_accept(s, token))
+        if (!grammar_state_accept_allowed(s, token))
             abort();
-        sample(mask_us, masked - start);
-        sample(accept_us, now_us() - drawn);
+        sample(&t->accept, now_us() - drawn);
         if (token == 1)
             break;
     }
     grammar_state_free(s);
-    return s != NULL;
 }
 
 static int by_size(const void *x, const void *y)
@@ -144,78 +205,104 @@ static double at(struct samples *s, double share)
     return s->us[i < s->count ? i : s->count - 1];
 }
 
-static void report(const char *name, const char *what, struct samples *mask, struct samples *accept)
+static void report(const char *name, struct times *t)
 {
-    printf("| %s | %s | %zu | %.1f | %.1f | %.1f | %.1f | %.2f | %.1f |\n", name, what, mask->count,
-           at(mask, 0.5), at(mask, 0.99), at(mask, 0.999), at(mask, 1), at(accept, 0.5),
-           at(accept, 1));
+    printf("| %s | %zu | %.1f | %.1f | %.1f | %.1f | %llu | %.0f | %.0f | %.2f | %.1f | %.1f |\n",
+           name, t->mask.count, at(&t->mask, 0.5), at(&t->mask, 0.99), at(&t->mask, 0.999),
+           at(&t->mask, 1), (unsigned long long)t->away, at(&t->late, 0.5), at(&t->late, 1),
+           at(&t->accept, 0.5), at(&t->accept, 0.999), at(&t->accept, 1));
 }
 
-static void measure(const char *name, const char *schema, const struct grammar_vocab *v)
+static struct grammar *compile(const char *name, const char *schema)
 {
-    struct samples mask = {malloc(SAMPLES_MAX * sizeof(float)), 0};
-    struct samples accept = {malloc(SAMPLES_MAX * sizeof(float)), 0};
     struct grammar *g;
     struct error err = {{0}};
-    double start = now_us();
     enum status st = schema ? grammar_compile_schema(schema, strlen(schema), false, &g, &err)
                             : grammar_compile_json_object(&g, &err);
-    double compiled = now_us();
-    if (st != OK || !mask.us || !accept.us) {
-        fprintf(stderr, "%s: %s\n", name, err.text);
-        exit(1);
-    }
-    run(g, v, &mask, &accept);
-    report(name, "first", &mask, &accept);
-    grammar_warm(g, v, 1000000);
-    mask.count = accept.count = 0;
-    for (int i = 0; i < RUNS; i++)
-        run(g, v, &mask, &accept);
-    report(name, "steady", &mask, &accept);
-    double warm = now_us();
-    struct grammar *again;
-    st = schema ? grammar_compile_schema(schema, strlen(schema), false, &again, &err)
-                : grammar_compile_json_object(&again, &err);
     if (st == OK)
-        grammar_warm(again, v, 1000000);
-    printf("| %s | compiled in %.0f us, all masks in %.1f ms, %.2f MB | | | | | | | |\n", name,
-           compiled - start, (now_us() - warm) / 1e3, (double)grammar_bytes(again) / 1e6);
-    grammar_unref(again);
+        return g;
+    fprintf(stderr, "%s: %s\n", name, err.text);
+    exit(1);
+}
+
+static void measure_first(const char *name, const char *schema)
+{
+    struct times t;
+    if (!times_init(&t))
+        exit(1);
+    for (int i = 0; i < RUNS; i++) {
+        struct grammar *g = compile(name, schema);
+        grammar_maker_warm(maker, g);
+        run(g, &t);
+        grammar_unref(g);
+    }
+    report(name, &t);
+    times_done(&t);
+}
+
+static void measure_later(const char *name, const char *schema)
+{
+    struct times t;
+    if (!times_init(&t))
+        exit(1);
+    double start = now_us();
+    struct grammar *g = compile(name, schema);
+    double compiled = now_us();
+    grammar_warm(g, vocab, 5000000);
+    double warm = now_us();
+    for (int i = 0; i < RUNS; i++)
+        run(g, &t);
+    report(name, &t);
+    printf("| %s | compiled in %.0f us, masks ahead in %.1f ms, %.2f MB | | | | | | | | | | |\n",
+           name, compiled - start, (warm - compiled) / 1e3, (double)grammar_bytes(g) / 1e6);
     grammar_unref(g);
-    free(mask.us);
-    free(accept.us);
+    times_done(&t);
+}
+
+static void measure_all(const char *title, void (*measure)(const char *name, const char *schema))
+{
+    printf(
+        "%s\n\n| schema | masks | mask p50 us | p99 | p99.9 | max | away | back after p50 us | "
+        "max | accept p50 us | p99.9 | max |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+        title);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *schema = cases[i].schema;
+        if (only && strcmp(only, cases[i].name) != 0)
+            continue;
+        char *made = schema && *schema != '{' ? many(schema) : NULL;
+        measure(cases[i].name, made ? made : schema);
+        free(made);
+    }
+    printf("\n");
 }
 
 int main(int argc, char **argv)
 {
     struct tokenizer *t;
-    struct grammar_vocab *v;
     struct error err;
     const int32_t end = 1;
-    if (argc != 2) {
-        fprintf(stderr, "usage: bench-grammar DIR    (with a tokenizer.json)\n");
+    if (argc < 2) {
+        fprintf(stderr, "usage: bench-grammar DIR [SCHEMA]    (DIR with a tokenizer.json)\n");
         return 2;
     }
-    if (tokenizer_load(argv[1], &t, &err) != OK) {
-        fprintf(stderr, "%s\n", err.text);
-        return 1;
-    }
+    only = argc > 2 ? argv[2] : NULL;
+    enum status st = tokenizer_load(argv[1], &t, &err);
     double start = now_us();
-    if (grammar_vocab_new(t, &end, 1, &v, &err) != OK) {
+    if (st == OK)
+        st = grammar_vocab_new(t, &end, 1, &vocab, &err);
+    double made = now_us();
+    if (st == OK)
+        st = grammar_maker_new(vocab, NULL, NULL, &maker, &err);
+    if (st != OK) {
         fprintf(stderr, "%s\n", err.text);
         return 1;
     }
     printf("%d tokens; their trie and the masks all grammars share: %.0f ms, %.1f MB\n\n",
-           tokenizer_vocab_size(t), (now_us() - start) / 1e3, (double)grammar_vocab_bytes(v) / 1e6);
-    printf("| schema | run | masks | mask p50 us | p99 | p99.9 | max | accept p50 us | max |\n");
-    printf("|---|---|---|---|---|---|---|---|---|\n");
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const char *schema = cases[i].schema;
-        char *made = schema && *schema != '{' ? many(schema) : NULL;
-        measure(cases[i].name, made ? made : schema, v);
-        free(made);
-    }
-    grammar_vocab_free(v);
+           tokenizer_vocab_size(t), (made - start) / 1e3, (double)grammar_vocab_bytes(vocab) / 1e6);
+    measure_all("First use", measure_first);
+    measure_all("Later", measure_later);
+    grammar_maker_free(maker);
+    grammar_vocab_free(vocab);
     tokenizer_free(t);
     return 0;
 }

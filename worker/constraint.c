@@ -300,7 +300,7 @@ static enum status follow_grammar(struct constraint *c, int32_t token)
         memcpy(c->name + c->name_len, bytes, len);
         c->name_len += len;
     }
-    return grammar_state_accept(c->grammar, token) ? OK : INVALID;
+    return grammar_state_accept_allowed(c->grammar, token) ? OK : INVALID;
 }
 
 /* LLAMA has no mark: what reads like a call for long enough is one. */

@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include "base/arena.h"
+#include "worker/grammar/background.h"
 
 enum { ORDER_BYTES_MAX = 64 << 20 };
 
@@ -107,6 +108,7 @@ static void serve(struct plan_orders *o)
 static void *run(void *arg)
 {
     struct plan_orders *o = arg;
+    background_thread();
     pthread_mutex_lock(&o->lock);
     while (!o->stop) {
         if (o->waiting.first)

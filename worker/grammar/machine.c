@@ -47,6 +47,37 @@ static bool same(const struct thread *a, const struct thread *b)
     return a->node == b->node && a->stack == b->stack && a->least == b->least && a->most == b->most;
 }
 
+enum { FILTER_FROM = 16 };
+
+/* Comparing each thread with all before it takes long when there are many. From FILTER_FROM on a
+ * filter says of most that they are new. */
+static bool maybe_there(struct machine *m, const struct set *s, const struct thread *t)
+{
+    if (s->count < FILTER_FROM)
+        return true;
+    uint32_t from = s->count == FILTER_FROM ? 0 : s->count - 1;
+    if (from == 0)
+        memset(m->filter, 0, sizeof m->filter);
+    for (uint32_t i = from; i < s->count; i++) {
+        const struct thread *old = &m->threads[s->first + i];
+        uint32_t bit = machine_mix(old->node, old->stack) % MACHINE_FILTER_BITS;
+        m->filter[bit / 64] |= (uint64_t)1 << bit % 64;
+    }
+    uint32_t bit = machine_mix(t->node, t->stack) % MACHINE_FILTER_BITS;
+    return m->filter[bit / 64] >> bit % 64 & 1;
+}
+
+static bool is_there(struct machine *m, const struct set *s, const struct thread *t)
+{
+    if (!maybe_there(m, s, t))
+        return false;
+    m->work += s->count;
+    for (uint32_t i = 0; i < s->count; i++)
+        if (same(&m->threads[s->first + i], t))
+            return true;
+    return false;
+}
+
 static void add(struct machine *m, struct set *s, struct thread t)
 {
     const struct node *n = &m->automaton->nodes[t.node];
@@ -54,10 +85,9 @@ static void add(struct machine *m, struct set *s, struct thread t)
         return;
     if (n->flags & NODE_STRING && n->need > t.most)
         return;
-    m->work += s->count + 4;
-    for (uint32_t i = 0; i < s->count; i++)
-        if (same(&m->threads[s->first + i], &t))
-            return;
+    m->work += 4;
+    if (is_there(m, s, &t))
+        return;
     if (s->count == MACHINE_THREADS_MAX ||
         !room(m, &m->threads, m->thread_count, &m->thread_size, sizeof t))
         return;
@@ -68,12 +98,15 @@ static void add(struct machine *m, struct set *s, struct thread t)
 /* A frame on top of another, the same one if it was made since `mark`. */
 static uint32_t push(struct machine *m, uint32_t mark, uint32_t parent, uint32_t ret)
 {
+    m->work += (m->frame_count - mark) / 2;
     for (uint32_t i = mark; i < m->frame_count; i++)
         if (m->frames[i].parent == parent && m->frames[i].ret == ret)
             return i;
     if (!room(m, &m->frames, m->frame_count, &m->frame_size, sizeof *m->frames))
         return GRAMMAR_NONE;
-    m->frames[m->frame_count] = (struct frame){parent, ret, m->frames[parent].depth + 1};
+    const struct frame *below = &m->frames[parent];
+    m->frames[m->frame_count] =
+        (struct frame){parent, ret, below->depth + 1, machine_mix(below->digest, ret)};
     return m->frame_count++;
 }
 
@@ -81,6 +114,7 @@ static void follow_call(struct machine *m, struct set *s, uint32_t mark, const s
                         uint32_t stack)
 {
     const struct automaton *a = m->automaton;
+    m->work += 12; /* nodes from all over the automaton: out of the caches, as a rule */
     if (c->rule == GRAMMAR_NONE) {
         add(m, s, (struct thread){c->to, stack, 0, 0});
         return;

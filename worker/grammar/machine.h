@@ -12,12 +12,14 @@
 
 enum {
     MACHINE_THREADS_MAX = 512, /* of a set; further ways to read the text are given up */
-    MACHINE_BOTTOM = 0,        /* the frame below all: the end of the grammar */
+    MACHINE_FILTER_BITS = 4096,
+    MACHINE_BOTTOM = 0, /* the frame below all: the end of the grammar */
 };
 
 struct frame {
     uint32_t parent, ret; /* the node to go on at */
     uint32_t depth;       /* frames below */
+    uint64_t digest;      /* of its ret and those below */
 };
 
 struct thread {
@@ -43,7 +45,8 @@ struct machine {
     } * path;
     uint32_t path_size;
     bool failed;             /* out of memory: sets since then lack threads */
-    uint64_t work, work_max; /* some 2 ns each; past the limit a walk ends where it is */
+    uint64_t work, work_max; /* some 5 ns each; past the limit a walk ends where it is */
+    uint64_t filter[MACHINE_FILTER_BITS / 64]; /* of a large set's threads: see add() */
 };
 
 static inline bool machine_spent(const struct machine *m)
@@ -54,6 +57,12 @@ static inline bool machine_spent(const struct machine *m)
 /* path_size: depths of trees that machine_walk is given. False: out of memory. */
 bool machine_init(struct machine *m, const struct automaton *a, uint32_t path_size);
 void machine_done(struct machine *m);
+
+static inline uint64_t machine_mix(uint64_t digest, uint64_t x)
+{
+    digest = (digest ^ x) * 0x9e3779b97f4a7c15u;
+    return digest ^ digest >> 32;
+}
 
 /* What follows from one thread without reading a byte, as a set at the array's end. */
 struct set machine_enter(struct machine *m, struct thread t);

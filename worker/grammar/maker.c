@@ -2,6 +2,7 @@
 
 #include <assert.h>
 
+#include "worker/grammar/background.h"
 #include "worker/grammar/private.h"
 
 enum { WARM_MAX = 256 };
@@ -34,13 +35,13 @@ static void make_state(struct grammar_maker *m)
     pthread_mutex_lock(&m->lock);
     s->failed = !made;
     s->place = STATE_OWNED;
-    if (s->dropped) {
+    bool dropped = s->dropped;
+    pthread_mutex_unlock(&m->lock);
+    if (dropped)
         grammar_state_free(s);
-    } else if (m->wake) {
-        pthread_mutex_unlock(&m->lock);
+    else if (m->wake)
         m->wake(m->arg);
-        pthread_mutex_lock(&m->lock);
-    }
+    pthread_mutex_lock(&m->lock);
 }
 
 /* One mask of the grammar whose turn it is. */
@@ -52,15 +53,19 @@ static void make_ahead(struct grammar_maker *m)
     pthread_mutex_unlock(&m->lock);
     bool more = grammar_warm_next(g, m->vocab) == OK;
     pthread_mutex_lock(&m->lock);
-    if (more && m->warm_count < WARM_MAX)
+    if (more && m->warm_count < WARM_MAX) {
         m->warm[(m->warm_at + m->warm_count++) % WARM_MAX] = g;
-    else
-        grammar_unref(g);
+        return;
+    }
+    pthread_mutex_unlock(&m->lock);
+    grammar_unref(g);
+    pthread_mutex_lock(&m->lock);
 }
 
 static void *run(void *arg)
 {
     struct grammar_maker *m = arg;
+    background_thread();
     pthread_mutex_lock(&m->lock);
     while (!m->stop) {
         if (m->first)

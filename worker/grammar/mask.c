@@ -241,6 +241,18 @@ struct mask_entry *mask_entry_new(const struct automaton *a, const struct trie *
     return e;
 }
 
+struct mask_entry *mask_entry_of(const uint32_t *mask, uint32_t words)
+{
+    struct mask_entry *e = calloc(1, sizeof *e);
+    if (!e || !(e->bits = malloc(words * sizeof *e->bits))) {
+        free(e);
+        return NULL;
+    }
+    memcpy(e->bits, mask, words * sizeof *e->bits);
+    e->bytes = sizeof *e + words * sizeof *e->bits;
+    return e;
+}
+
 void mask_entry_free(struct mask_entry *e)
 {
     if (!e)

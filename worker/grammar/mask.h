@@ -30,6 +30,8 @@ struct mask_entry {
 /* depth: frames that may lie above the node. NULL: out of memory. */
 struct mask_entry *mask_entry_new(const struct automaton *a, const struct trie *vocab,
                                   uint32_t words, uint32_t node, uint32_t depth);
+/* A mask as it is. NULL: out of memory. */
+struct mask_entry *mask_entry_of(const uint32_t *mask, uint32_t words);
 void mask_entry_free(struct mask_entry *e); /* NULL is fine */
 
 /* Adds to a mask the tokens that a thread allows. The machine holds the thread's stack. The work is

@@ -11,11 +11,11 @@
 #include "worker/grammar/state.h"
 
 enum {
-    GRAMMAR_LOOKAHEAD = 8,                   /* containers that one token may open, at least */
-    GRAMMAR_MASK_BYTES_MAX = 32 << 20,       /* of one grammar's masks */
+    GRAMMAR_LOOKAHEAD = 8,                  /* containers that one token may open, at least */
+    GRAMMAR_MASK_BYTES_MAX = 32 << 20,      /* of one grammar's masks */
     GRAMMAR_ALL_MASKS_BYTES_MAX = 96 << 20, /* of all grammars' of a vocabulary */
     GRAMMAR_HISTORY = GRAMMAR_ROLLBACK_MAX + 1,
-    GRAMMAR_QUICK_WORK = 12000, /* of the machine's, for a mask that its owner waits for */
+    GRAMMAR_QUICK_WORK = 5000, /* of the machine's, for a mask that its owner waits for */
 };
 
 struct grammar_vocab {
@@ -50,6 +50,7 @@ struct grammar_state {
     uint32_t set_count;
     uint32_t *mask;
     bool made;                          /* the mask is that of the newest set */
+    int32_t pending;                    /* a token to be accepted first; -1: none */
     uint32_t frames_kept;               /* after the last look */
     uint64_t keys[MACHINE_THREADS_MAX]; /* scratch: of the masks of a set's threads */
     struct mask_entry *entries[MACHINE_THREADS_MAX];

@@ -5,10 +5,14 @@
 
 #include "worker/grammar/private.h"
 
-enum { FRAMES_LOOSE = 1024 /* before those of no use are looked for */ };
+enum {
+    FRAMES_LOOSE = 1024, /* before those of no use are looked for */
+    SET_LARGE = 24,      /* threads; what reads a token with more may be put off */
+};
 
 static struct set *now(const struct grammar_state *s)
 {
+    assert(s->pending < 0);
     return (struct set *)&s->sets[s->set_count - 1];
 }
 
@@ -18,6 +22,7 @@ static struct grammar_state *allocate(struct grammar *g, const struct grammar_vo
     if (!s)
         return NULL;
     s->vocab = v;
+    s->pending = -1;
     s->mask = malloc(v->words * sizeof *s->mask);
     if (!s->mask || !(s->shelf = grammar_open(g, v))) {
         free(s->mask);
@@ -167,8 +172,18 @@ bool grammar_state_accept(struct grammar_state *s, int32_t token)
     return bytes && len > 0 && grammar_state_accept_bytes(s, bytes, len);
 }
 
+bool grammar_state_accept_allowed(struct grammar_state *s, int32_t token)
+{
+    if (now(s)->count <= SET_LARGE || is_end(s->vocab, token))
+        return grammar_state_accept(s, token);
+    s->pending = token;
+    s->made = false;
+    return true;
+}
+
 bool grammar_state_rollback(struct grammar_state *s, size_t n)
 {
+    assert(s->pending < 0);
     if (n >= s->set_count)
         return false;
     s->made = s->made && n == 0;
@@ -214,12 +229,52 @@ static void finish_mask(struct grammar_state *s, const struct set *set)
     s->made = true;
 }
 
+/* The key of a whole mask: of a set's nodes, what they return to, and the characters of strings. */
+static uint64_t set_key(const struct grammar_state *s, const struct set *set)
+{
+    const struct machine *m = &s->machine;
+    uint64_t key = machine_mix(set->ended, set->count);
+    for (uint32_t i = 0; i < set->count; i++) {
+        const struct thread *t = &m->threads[set->first + i];
+        key = machine_mix(key, (uint64_t)t->node << 32 | t->least);
+        key = machine_mix(key, m->frames[t->stack].digest ^ t->most);
+    }
+    return key | (uint64_t)1 << 63; /* apart from those of nodes */
+}
+
+/* Masks that were much work to put together are kept whole. */
+static bool find_whole(struct grammar_state *s, const struct set *set)
+{
+    struct mask_entry *e = NULL;
+    uint64_t key = set_key(s, set);
+    if (!mask_shelf_take(s->shelf, &key, 1, &e))
+        return false;
+    memcpy(s->mask, e->bits, s->vocab->words * sizeof *s->mask);
+    mask_shelf_give_back(s->shelf, &key, 1, &e);
+    s->made = true;
+    return true;
+}
+
+static void keep_whole(struct grammar_state *s, const struct set *set)
+{
+    if (s->machine.work < GRAMMAR_QUICK_WORK / 2)
+        return;
+    uint64_t key = set_key(s, set);
+    struct mask_entry *e = mask_entry_of(s->mask, s->vocab->words);
+    if (e && (e = mask_shelf_add(s->shelf, key, e)))
+        mask_shelf_give_back(s->shelf, &key, 1, &e);
+}
+
 bool grammar_state_ready(struct grammar_state *s)
 {
     assert(s->place == STATE_OWNED);
     if (s->made || s->failed)
         return true;
+    if (s->pending >= 0)
+        return false;
     struct machine *m = &s->machine;
+    if (find_whole(s, now(s)))
+        return true;
     struct set set = look_up(s);
     if (!mask_shelf_take(s->shelf, s->keys, set.count, s->entries))
         return false;
@@ -250,20 +305,31 @@ static bool make_and_apply(struct grammar_state *s, const struct set *set, uint3
     return !s->machine.failed;
 }
 
+/* What was put off. */
+static bool accept_pending(struct grammar_state *s)
+{
+    int32_t token = s->pending;
+    s->pending = -1;
+    return token < 0 || grammar_state_accept(s, token);
+}
+
 const uint32_t *grammar_state_mask(struct grammar_state *s)
 {
-    bool ok = !s->failed;
+    bool ok = !s->failed && accept_pending(s);
     s->failed = false;
-    if (s->made)
+    if (s->made || (ok && find_whole(s, now(s))))
         return s->mask;
     struct set set = look_up(s);
     memset(s->mask, 0, s->vocab->words * sizeof *s->mask);
+    s->machine.work = 0;
     for (uint32_t i = 0; i < set.count && ok; i++)
         ok = make_and_apply(s, &set, i);
     s->machine.failed = false;
-    if (ok)
-        finish_mask(s, &set);
-    return ok ? s->mask : NULL;
+    if (!ok)
+        return NULL;
+    finish_mask(s, &set);
+    keep_whole(s, &set);
+    return s->mask;
 }
 
 static uint32_t add_cost(uint32_t a, uint32_t b)

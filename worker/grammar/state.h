@@ -28,6 +28,9 @@ const uint32_t *grammar_state_mask(struct grammar_state *s);
 bool grammar_state_ready(struct grammar_state *s);
 /* False, with nothing changed, if the token may not come now. An end token changes nothing. */
 bool grammar_state_accept(struct grammar_state *s, int32_t token);
+/* The same for a token that the mask allows. If reading it is much work, that is put off until the
+ * next mask is made; until then nothing but that, grammar_state_ready and freeing may be asked. */
+bool grammar_state_accept_allowed(struct grammar_state *s, int32_t token);
 /* The same for text that comes from elsewhere (a template); counts as one token to take back. */
 bool grammar_state_accept_bytes(struct grammar_state *s, const void *bytes, size_t len);
 /* Takes back the last n accepted tokens (end tokens are not counted). False: more than are kept. */

@@ -11,7 +11,10 @@
 
 enum { END = 1, STATES = 12, STEPS = 40 };
 
+static char many[8000]; /* of which as many threads come */
+
 static const char *const schemas[] = {
+    many,
     "{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"a\":{\"pattern\":"
     "\"^[^x]+$\"},\"b\":{\"enum\":[\"p\",\"q\",3]}}}}",
     "{\"type\":\"object\",\"additionalProperties\":{\"type\":\"integer\",\"minimum\":-40,"
@@ -83,9 +86,9 @@ static bool advance(struct grammar_maker *m, struct walk *w)
     CHECK_FATAL(got && want);
     CHECK(memcmp(got, want, grammar_vocab_words(vocab) * sizeof *got) == 0);
     int32_t token = draw(want);
-    CHECK(grammar_state_accept(w->state, token) && grammar_state_accept(w->beside, token));
+    CHECK(grammar_state_accept_allowed(w->state, token) && grammar_state_accept(w->beside, token));
     w->steps++;
-    if (token == END || w->steps == STEPS || grammar_state_is_done(w->state)) {
+    if (token == END || w->steps == STEPS || grammar_state_is_done(w->beside)) {
         drop(m, w);
         begin(w);
     }
@@ -122,7 +125,7 @@ static size_t all_masks(void)
     return bytes;
 }
 
-/* With the masks made ahead nothing is asked for. */
+/* With the masks made ahead nothing is asked for, but what is much work. */
 static void test_warm(struct grammar_maker *m)
 {
     for (int i = 0; i < SCHEMAS; i++)
@@ -130,7 +133,7 @@ static void test_warm(struct grammar_maker *m)
     for (size_t before = 0, now = 1; before != now; before = now, now = all_masks())
         usleep(100000);
     int asked = 0;
-    for (int i = 0; i < SCHEMAS; i++) {
+    for (int i = 1; i < SCHEMAS; i++) {
         struct grammar_state *s = grammar_state_new(grammars[i], vocab);
         for (int n = 0; n < 60 && !grammar_state_is_done(s); n++) {
             asked += !grammar_state_ready(s);
@@ -139,6 +142,19 @@ static void test_warm(struct grammar_maker *m)
         grammar_state_free(s);
     }
     CHECK_INT(asked, 0);
+}
+
+static void write_many(void)
+{
+    size_t len = 0;
+    len += (size_t)snprintf(many, sizeof many, "{\"items\":{\"anyOf\":[{\"type\":\"number\"}");
+    for (int i = 0; i < 45; i++)
+        len +=
+            (size_t)snprintf(many + len, sizeof many - len,
+                             ",{\"properties\":{\"t\":{\"const\":\"x%d\"}},\"required\":[\"t\"]},"
+                             "{\"minLength\":%d,\"maxLength\":%d}",
+                             i, i, 3 * i);
+    snprintf(many + len, sizeof many - len, "]}}");
 }
 
 static void open_all(void)
@@ -163,6 +179,7 @@ int main(void)
     CHECK_FATAL(tokenizer_load("models/demo", &tokenizer, &err) == OK);
     CHECK_FATAL(grammar_vocab_new(tokenizer, &end, 1, &vocab, &err) == OK);
     CHECK_FATAL(grammar_maker_new(vocab, woken, NULL, &m, &err) == OK);
+    write_many();
     open_all();
     test_walks(m);
     CHECK(atomic_load(&wakes) > 0);
