@@ -33,7 +33,8 @@ struct tls_conn {
 };
 
 struct tls_client {
-    SSL_CTX *ctx;
+    SSL_CTX *ctx; /* as a server's */
+    char *certificate_file, *key_file, *ca_file;
 };
 
 /* Ticket keys belong to the process, not to one context: a client that comes back may land on
@@ -295,7 +296,7 @@ struct tls_conn *tls_accept(struct tls_server *t, int fd)
     return c;
 }
 
-static enum status load_client(SSL_CTX *ctx, const struct tls_client_options *o, struct error *err)
+static enum status load_client(const struct tls_client *t, SSL_CTX *ctx, struct error *err)
 {
     SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF);
     SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
@@ -305,27 +306,45 @@ static enum status load_client(SSL_CTX *ctx, const struct tls_client_options *o,
     if (!SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) ||
         !SSL_CTX_set_ciphersuites(ctx, ciphers_13) || !SSL_CTX_set1_groups_list(ctx, groups))
         return openssl_error(err, NOMEM, "TLS", "context");
-    if (!SSL_CTX_load_verify_locations(ctx, o->ca_file, NULL))
-        return openssl_error(err, INVALID, "CA", o->ca_file);
-    return load_pair(ctx, o->certificate_file, o->key_file, err);
+    if (!SSL_CTX_load_verify_locations(ctx, t->ca_file, NULL))
+        return openssl_error(err, INVALID, "CA", t->ca_file);
+    return load_pair(ctx, t->certificate_file, t->key_file, err);
 }
 
 struct tls_client *tls_client_new(const struct tls_client_options *options, struct error *err)
 {
-    ERR_clear_error();
     struct tls_client *t = calloc(1, sizeof *t);
-    if (t)
-        t->ctx = SSL_CTX_new(TLS_client_method());
-    if (!t || !t->ctx) {
+    if (t) {
+        t->certificate_file = strdup(options->certificate_file);
+        t->key_file = strdup(options->key_file);
+        t->ca_file = strdup(options->ca_file);
+    }
+    if (!t || !t->certificate_file || !t->key_file || !t->ca_file) {
         error_set(err, NOMEM, "out of memory for TLS");
         tls_client_free(t);
         return NULL;
     }
-    if (load_client(t->ctx, options, err) != OK) {
+    if (tls_client_reload(t, err) != OK) {
         tls_client_free(t);
         return NULL;
     }
     return t;
+}
+
+enum status tls_client_reload(struct tls_client *t, struct error *err)
+{
+    ERR_clear_error();
+    SSL_CTX *next = SSL_CTX_new(TLS_client_method());
+    if (!next)
+        return openssl_error(err, NOMEM, "TLS", "context");
+    enum status st = load_client(t, next, err);
+    if (st != OK) {
+        SSL_CTX_free(next);
+        return st;
+    }
+    SSL_CTX_free(t->ctx);
+    t->ctx = next;
+    return OK;
 }
 
 void tls_client_free(struct tls_client *t)
@@ -333,6 +352,9 @@ void tls_client_free(struct tls_client *t)
     if (!t)
         return;
     SSL_CTX_free(t->ctx);
+    free(t->certificate_file);
+    free(t->key_file);
+    free(t->ca_file);
     free(t);
 }
 

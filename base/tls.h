@@ -38,6 +38,8 @@ struct tls_client_options {
 };
 
 struct tls_client *tls_client_new(const struct tls_client_options *options, struct error *err);
+/* New connections use the new files; on failure nothing changes. */
+enum status tls_client_reload(struct tls_client *t, struct error *err);
 void tls_client_free(struct tls_client *t); /* NULL is fine */
 
 enum tls_io { TLS_IO_OK, TLS_IO_WANT_READ, TLS_IO_WANT_WRITE, TLS_IO_EOF, TLS_IO_FAILED };

@@ -346,6 +346,16 @@ void gateway_loop_prices(struct gateway_loop *gl, struct prices *p)
     }
 }
 
+/* Each loop reads for itself; the first one says that it went well. */
+static void say_reloaded(const struct gateway_loop *gl, enum status st, const char *what,
+                         const struct error *err)
+{
+    if (st != OK)
+        log_error("loop %d: the old %s stays: %s", gl->number, what, err->text);
+    else if (gl->number == 0)
+        log_info("the %s was read again", what);
+}
+
 static void take_reload(void *arg)
 {
     struct message *m = arg;
@@ -353,10 +363,9 @@ static void take_reload(void *arg)
     struct error err;
     gl->tunables = m->tunables;
     free(m);
-    if (tls_server_reload(gl->tls, &err) != OK)
-        log_error("loop %d: the old certificate stays: %s", gl->number, err.text);
-    else if (gl->number == 0)
-        log_info("the certificate was read again");
+    say_reloaded(gl, tls_server_reload(gl->tls, &err), "certificate", &err);
+    if (gl->link_tls)
+        say_reloaded(gl, tls_client_reload(gl->link_tls, &err), "certificate of links", &err);
 }
 
 void gateway_loop_reload(struct gateway_loop *gl, const struct tunables *t)

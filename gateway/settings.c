@@ -32,7 +32,8 @@ const struct setting settings_table[] = {
      "unix:/path or host:port of each worker"},
     {"gateway", "worker_certificate_file", SETTING_STRING, FIELD(worker_certificate_file), "", 0,
      1024, NULL, false,
-     "PEM; with the next two, links over TCP are TLS with certificates on both sides"},
+     "PEM; with the next two, links over TCP are TLS with certificates on both sides; all three are "
+     "read again on SIGHUP"},
     {"gateway", "worker_key_file", SETTING_STRING, FIELD(worker_key_file), "", 0, 1024, NULL, false,
      "PEM"},
     {"gateway", "worker_ca_file", SETTING_STRING, FIELD(worker_ca_file), "", 0, 1024, NULL, false,

@@ -130,6 +130,18 @@ static void on_signal(void *arg)
     }
 }
 
+static void on_reload(void *arg)
+{
+    struct serve *s = arg;
+    struct error err;
+    if (!s->tls)
+        log_info("there is nothing to read again: no setting of a worker changes while it runs");
+    else if (tls_server_reload(s->tls, &err) != OK)
+        log_error("the old certificate of links stays: %s", err.text);
+    else
+        log_info("the certificate of links was read again");
+}
+
 static void on_drained(void *arg)
 {
     struct serve *s = arg;
@@ -199,7 +211,8 @@ static enum status start(struct serve *s, struct error *err)
     if (st != OK)
         return st;
     if (loop_signal(s->loop, SIGTERM, on_signal, s) != OK ||
-        loop_signal(s->loop, SIGINT, on_signal, s) != OK)
+        loop_signal(s->loop, SIGINT, on_signal, s) != OK ||
+        loop_signal(s->loop, SIGHUP, on_reload, s) != OK)
         return error_set(err, IO_FAILED, "cannot take signals");
     if (!address_is_local(&o.listen) && !s->tls)
         log_warn("links on %s are not encrypted: keep them inside a trusted network", w->listen);
@@ -214,7 +227,7 @@ enum status serve_run(const struct worker_settings *settings, struct error *err)
 {
     struct serve s = {.settings = settings};
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGHUP, SIG_IGN); /* no setting of a worker can change while it runs */
+    signal(SIGHUP, SIG_IGN); /* until it is up, which reads everything anyway */
     enum status st = start(&s, err);
     if (st == OK)
         loop_run(s.loop);

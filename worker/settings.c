@@ -24,7 +24,8 @@ const struct setting worker_settings_table[] = {
     {"worker", "listen", SETTING_STRING, FIELD(listen), "unix:/run/tollgate/worker.sock", 1, 256,
      NULL, false, "where gateways connect: unix:/path or host:port"},
     {"worker", "certificate_file", SETTING_STRING, FIELD(certificate_file), "", 0, 1024, NULL, false,
-     "PEM; with the next two, links over TCP are TLS with certificates on both sides"},
+     "PEM; with the next two, links over TCP are TLS with certificates on both sides; all three are "
+     "read again on SIGHUP"},
     {"worker", "key_file", SETTING_STRING, FIELD(key_file), "", 0, 1024, NULL, false, "PEM"},
     {"worker", "client_ca_file", SETTING_STRING, FIELD(client_ca_file), "", 0, 1024, NULL, false,
      "PEM; who may sign the certificates of gateways"},

@@ -146,7 +146,8 @@ static void reap(struct up *u)
 static void on_signal(struct up *u, int signum)
 {
     if (signum == SIGHUP) {
-        log_info("SIGHUP: passed on to gateway and admin");
+        log_info("SIGHUP: passed on to worker, gateway and admin");
+        part_signal(part_named(u, "worker"), SIGHUP);
         part_signal(part_named(u, "gateway"), SIGHUP);
         part_signal(part_named(u, "admin"), SIGHUP);
     } else if (signum != SIGCHLD && !u->stopping) {

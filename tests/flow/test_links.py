@@ -2,6 +2,9 @@
 nobody without the right certificate gets one, on either end."""
 # runs: address
 import os
+import re
+import shutil
+import signal
 import subprocess
 
 from stack import Stack, check, check_equal, done, free_port, wait_for
@@ -64,6 +67,60 @@ with Linked() as s:
         "model": "tollgate-demo", "stream": True, "max_tokens": 5000,
         "messages": [{"role": "user", "content": "x" * 300000}]}, key)
     check(status == 200 and body.rstrip().endswith(b"[DONE]"), "a large prompt, a long stream")
+
+class Renewed(Linked):
+    """Both sides have files of their own for their links."""
+
+    def write_config(self):
+        super().write_config()
+        for side, part in (("g", "gateway"), ("w", "worker")):
+            self.renew(side, "server", "ca")
+        d, config = self.dir, open(self.config).read()
+        for old, new in (("worker_certificate_file = .*", f"worker_certificate_file = {d}/g.crt"),
+                         ("worker_key_file = .*", f"worker_key_file = {d}/g.key"),
+                         ("worker_ca_file = .*", f"worker_ca_file = {d}/g.ca"),
+                         ("client_ca_file = .*", f"client_ca_file = {d}/w.ca")):
+            config = re.sub(f"^{old}$", new, config, flags=re.M)
+        head, worker = config.split("[worker]")
+        worker = worker.replace(f"{d}/server.", f"{d}/w.")
+        with open(self.config, "w") as f:
+            f.write(head + "[worker]" + worker)
+
+    def renew(self, side, pair, ca):
+        for name, source in (("crt", pair + ".crt"), ("key", pair + ".key"), ("ca", ca + ".crt")):
+            shutil.copy(os.path.join(self.dir, source), os.path.join(self.dir, f"{side}.{name}"))
+
+    def hup(self, name, says):
+        seen = self.log(name).count(says)
+        self.processes[name].send_signal(signal.SIGHUP)
+        wait_for(f"{name} to say: {says}", lambda: self.log(name).count(says) > seen)
+
+    def restart(self, name):
+        self.stop(name)
+        self.start(name)
+        wait_for(f"{name} to be ready again",
+                 lambda: self.ready(name, "worker0" if name == "worker" else name))
+        wait_for("the link to carry answers", lambda: self.chat(self.key, max_tokens=1)[0] == 200)
+
+
+# Certificates are renewed, by a CA that is another, without a restart of the one that reads anew:
+# the other side comes back with the new ones, and only whoever has read them lets it in.
+with Renewed() as s:
+    s.key = s.new_key()
+    check_equal(s.chat(s.key, max_tokens=1)[0], 200, "with the first certificates")
+    s.renew("w", "other", "other")
+    s.hup("worker", "the certificate of links was read again")
+    check_equal(s.chat(s.key, max_tokens=1)[0], 200, "the link that stands goes on")
+    s.renew("g", "other", "other")
+    s.restart("gateway")
+    s.renew("g", "server", "ca")
+    s.hup("gateway", "the certificate of links was read again")
+    s.renew("w", "server", "ca")
+    s.restart("worker")
+    with open(f"{s.dir}/w.crt", "w") as f:
+        f.write("no certificate")
+    s.hup("worker", "the old certificate of links stays")
+    s.restart("gateway")
 
 REFUSED = [("a gateway whose certificate no CA of the worker's has signed", {"ours": "other"}),
            ("a gateway without TLS", {"tls": False}),

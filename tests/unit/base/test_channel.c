@@ -135,6 +135,17 @@ static const char *file(const char *name)
     return path;
 }
 
+static void meet(struct tls_server *s, struct tls_client *c, const char *host, struct end *a,
+                 struct end *b)
+{
+    int fds[2];
+    sockets(fds);
+    end_open(a, fds[0], tls_accept(s, fds[0]));
+    end_open(b, fds[1], tls_connect(c, fds[1], host));
+    CHECK(channel_reads_on(&a->channel));
+    talk(a, b);
+}
+
 /* One link between a server of ours and a client with `certificate`, which expects `host`. */
 static void link_up(const char *certificate, const char *host, struct end *a, struct end *b)
 {
@@ -148,12 +159,7 @@ static void link_up(const char *certificate, const char *host, struct end *a, st
     struct tls_client *c = tls_client_new(&client, &err);
     CHECK_STR(err.text, "");
     CHECK_FATAL(s && c);
-    int fds[2];
-    sockets(fds);
-    end_open(a, fds[0], tls_accept(s, fds[0]));
-    end_open(b, fds[1], tls_connect(c, fds[1], host));
-    CHECK(channel_reads_on(&a->channel));
-    talk(a, b);
+    meet(s, c, host, a, b);
     tls_server_free(s); /* connections hold what they need */
     tls_client_free(c);
 }
@@ -190,6 +196,49 @@ static void test_refused(void)
     }
 }
 
+static void copy(const char *from, const char *to)
+{
+    char command[200];
+    snprintf(command, sizeof command, "cd %s && cp %s %s", dir, from, to);
+    CHECK_FATAL(system(command) == 0);
+}
+
+static void expect(struct tls_server *s, struct tls_client *c, enum channel_io server_sees)
+{
+    struct end a, b;
+    meet(s, c, "worker.test", &a, &b);
+    CHECK_INT(a.broke, server_sees);
+    end_close(&a);
+    end_close(&b);
+}
+
+/* A client reads its files again: what is broken leaves the old in place. */
+static void test_reload(void)
+{
+    struct error err = {""};
+    copy("x.crt", "live.crt");
+    copy("x.key", "live.key");
+    const struct tls_options server = {file("x.crt"), file("x.key"), file("ca.crt")};
+    const struct tls_client_options client = {file("live.crt"), file("live.key"), file("ca.crt")};
+    struct tls_server *s = tls_server_new(&server, &err);
+    struct tls_client *c = tls_client_new(&client, &err);
+    CHECK_FATAL(s && c);
+    expect(s, c, CHANNEL_OK);
+    copy("other.crt", "live.crt"); /* the key is still the old one */
+    CHECK_INT(tls_client_reload(c, &err), INVALID);
+    CHECK(strstr(err.text, "live.key"));
+    expect(s, c, CHANNEL_OK);
+    copy("other.key", "live.key");
+    CHECK_INT(tls_client_reload(c, &err), OK);
+    expect(s, c, CHANNEL_FAILED);
+    copy("x.crt", "live.crt");
+    copy("x.key", "live.key");
+    CHECK_INT(tls_client_reload(c, &err), OK);
+    expect(s, c, CHANNEL_OK);
+    tls_server_free(s);
+    tls_client_free(c);
+}
+
 static void test_bad_files(void)
 {
     struct error err;
@@ -209,6 +258,7 @@ int main(void)
     make_certificates();
     test_tls();
     test_refused();
+    test_reload();
     test_bad_files();
     char command[100];
     snprintf(command, sizeof command, "rm -rf %s", dir);
