@@ -37,15 +37,17 @@ bool mla_expands(const struct model *m, int position, int rows)
 
 /* What a member works with: of a segment, the latents, and one head's keys and values. */
 struct expansion {
-    float *latents; /* [ATTEND_SEGMENT][kv_rank] */
-    float *keys;    /* [SEGMENT_BLOCKS][nope + rope][16], as in a cache of the type below */
-    float *values;  /* [ATTEND_SEGMENT][value_dims] */
-    float *narrow;  /* [ROW_TILE][nope], the keys in rows */
-    float *halves;  /* two rows as bfloat16 */
-    float *wide;    /* [cache_floats][16], one block of the cache */
+    float *latents; /* [ATTEND_SEGMENT][kv_rank], in the type that keys' and values' weights want */
+    size_t stride;  /* floats of one */
+    enum input_type input;
+    float *row;    /* one of them in floats */
+    float *keys;   /* [SEGMENT_BLOCKS][nope + rope][16], as in a cache of the type below */
+    float *values; /* [ATTEND_SEGMENT][value_dims] */
+    float *narrow; /* [ROW_TILE][nope], the keys in rows */
+    float *halves; /* two rows as bfloat16 */
+    float *wide;   /* [cache_floats][16], one block of the cache */
     float *attend;
     enum kv_type type; /* of keys: BF16 where they may be rounded and that is fast */
-    const struct member_scratch *own;
 };
 
 static size_t divide(const struct model *m, float *memory, struct expansion *out)
@@ -53,6 +55,7 @@ static size_t divide(const struct model *m, float *memory, struct expansion *out
     const struct mla_config *c = &m->config.mla;
     const size_t sizes[] = {
         (size_t)ATTEND_SEGMENT * (size_t)c->kv_rank,
+        (size_t)c->kv_rank,
         (size_t)ATTEND_SEGMENT * (size_t)(c->nope_dims + c->rope_dims),
         (size_t)ATTEND_SEGMENT * (size_t)c->value_dims,
         (size_t)ROW_TILE * (size_t)m->query_panels * 16,
@@ -60,8 +63,8 @@ static size_t divide(const struct model *m, float *memory, struct expansion *out
         (size_t)m->cache_floats * 16,
         attend_scratch(c->nope_dims + c->rope_dims, c->value_dims),
     };
-    float **parts[] = {&out->latents, &out->keys, &out->values, &out->narrow,
-                       &out->halves,  &out->wide, &out->attend};
+    float **parts[] = {&out->latents, &out->row,    &out->keys, &out->values,
+                       &out->narrow,  &out->halves, &out->wide, &out->attend};
     size_t used = 0;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         *parts[i] = memory ? memory + used : NULL;
@@ -125,26 +128,31 @@ static void widen_segment(const struct model *m, const struct attend *cache, int
     const struct mla_config *c = &m->config.mla;
     size_t rank = (size_t)c->kv_rank, nope = (size_t)c->nope_dims;
     for (int b = 0; b * KV_BLOCK_TOKENS < tokens; b++) {
-        float *rows = e->latents + (size_t)b * KV_BLOCK_TOKENS * rank;
+        float *to = e->latents + (size_t)b * KV_BLOCK_TOKENS * e->stride;
         int left = tokens - b * KV_BLOCK_TOKENS;
         m->kernels->attend_widen(cache, b, e->wide);
-        for (int t = 0; t < KV_BLOCK_TOKENS && t < left; t++)
+        for (int t = 0; t < KV_BLOCK_TOKENS && t < left; t++, to += e->stride) {
             for (size_t d = 0; d < rank; d++)
-                rows[(size_t)t * rank + d] = e->wide[d * KV_BLOCK_TOKENS + (size_t)t];
+                e->row[d] = e->wide[d * KV_BLOCK_TOKENS + (size_t)t];
+            m->kernels->convert(e->input, e->row, 0, c->kv_rank, c->kv_rank, to);
+        }
         for (size_t d = 0; d < (size_t)c->rope_dims; d += 2)
             put_columns(m, e, keys_of(m, e, b), nope + d, e->wide + (rank + d) * KV_BLOCK_TOKENS);
     }
 }
 
-static struct product of_latents(const struct matrix *w, const float *latents, int count,
-                                 float *out)
+/* w times the latents from the given one on. */
+static void multiply(const struct model *m, const struct expansion *e, const struct matrix *w,
+                     const struct row_tile *latents, float *out)
 {
-    return (struct product){.w = w,
-                            .end = w->panels,
-                            .in = {.data = latents, .stride = (size_t)w->cols},
-                            .count = count,
-                            .out = out,
-                            .out_stride = (size_t)w->rows};
+    const float *from = e->latents + (size_t)latents->first * e->stride;
+    m->kernels->matmul(
+        &(struct product){.w = w,
+                          .end = w->panels,
+                          .in = {.data = from, .stride = e->stride, .type = e->input},
+                          .count = latents->count,
+                          .out = out,
+                          .out_stride = (size_t)w->rows});
 }
 
 /* One head's keys and values of the segment. */
@@ -152,17 +160,14 @@ static void expand_head(const struct model *m, const struct mla *l, int head, in
                         const struct expansion *e)
 {
     const struct mla_config *c = &m->config.mla;
-    size_t rank = (size_t)c->kv_rank;
-    struct product values = of_latents(&l->value[head], e->latents, tokens, e->values);
-    pass_panels(m, e->own, &values);
-    for (int first = 0; first < tokens; first += ROW_TILE) {
-        int count = tokens - first < ROW_TILE ? tokens - first : ROW_TILE;
-        struct product keys =
-            of_latents(&l->key_rows[head], e->latents + (size_t)first * rank, count, e->narrow);
-        pass_panels(m, e->own, &keys);
-        for (int i = 0; i < count; i++)
-            put_row(m, e, keys_of(m, e, (first + i) / KV_BLOCK_TOKENS),
-                    (first + i) % KV_BLOCK_TOKENS, e->narrow + (size_t)i * (size_t)c->nope_dims);
+    multiply(m, e, &l->value[head], &(struct row_tile){0, tokens}, e->values);
+    struct row_tile t = {0};
+    for (; t.first < tokens; t.first += ROW_TILE) {
+        t.count = tokens - t.first < ROW_TILE ? tokens - t.first : ROW_TILE;
+        multiply(m, e, &l->key_rows[head], &t, e->narrow);
+        for (int i = 0; i < t.count; i++)
+            put_row(m, e, keys_of(m, e, (t.first + i) / KV_BLOCK_TOKENS),
+                    (t.first + i) % KV_BLOCK_TOKENS, e->narrow + (size_t)i * (size_t)c->nope_dims);
     }
 }
 
@@ -231,7 +236,9 @@ void mla_expand(const struct pass *p, const struct mla *l, const struct mla_part
 {
     const struct model *m = p->m;
     bool rounded = m->options.rounded && m->kernels->bf16;
-    struct expansion e = {.own = own, .type = rounded ? KV_BF16 : KV_F32};
+    struct expansion e = {.type = rounded ? KV_BF16 : KV_F32,
+                          .input = model_input(m, &l->value[0])};
+    e.stride = kernels_input_bytes(e.input, m->config.mla.kv_rank) / sizeof(float);
     divide(m, own->attention, &e);
     struct span s = {.p = p, .rows = &part->rows};
     int end = part->rows.first + part->rows.count;

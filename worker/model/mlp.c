@@ -63,24 +63,42 @@ static void sort_by_expert(const struct pass *p, const struct member_scratch *ow
     start[0] = 0;
 }
 
+/* Floats that one of its active rows takes. */
+static size_t active_stride(const struct model *m, const struct mlp *mlp)
+{
+    return kernels_input_bytes(model_input(m, &mlp->down), mlp->width) / sizeof(float);
+}
+
 static void make_groups(const struct pass *p, const struct layer *l,
                         const struct member_scratch *own, struct groups *g)
 {
+    const struct model *m = p->m;
+    float *active = m->scratch.active;
     g->count = 0;
-    size_t slot = 0;
     if (l->dense.width) {
-        g->items[g->count++] = (struct group){.mlp = &l->dense, .count = p->count};
-        slot = (size_t)p->count;
+        g->items[g->count++] = (struct group){
+            .mlp = &l->dense,
+            .count = p->count,
+            .active = active,
+            .active_stride = active_stride(m, &l->dense),
+        };
+        active += (size_t)p->count * active_stride(m, &l->dense);
     }
     if (!l->experts)
         return;
     sort_by_expert(p, own);
-    for (int e = 0; e < p->m->config.moe.experts; e++) {
+    size_t stride = active_stride(m, &l->experts[0]);
+    for (int e = 0; e < m->config.moe.experts; e++) {
         int from = own->group_start[e], n = own->group_start[e + 1] - from;
         if (n)
-            g->items[g->count++] =
-                (struct group){&l->experts[e], own->group_rows + from, own->group_weights + from, n,
-                               slot + (size_t)from};
+            g->items[g->count++] = (struct group){
+                .mlp = &l->experts[e],
+                .rows = own->group_rows + from,
+                .weights = own->group_weights + from,
+                .count = n,
+                .active = active + (size_t)from * stride,
+                .active_stride = stride,
+            };
     }
 }
 
@@ -121,8 +139,7 @@ static void store_active(const struct model *m, const struct group *g, int first
     enum input_type type = model_input(m, &g->mlp->down);
     for (int i = 0; i < count; i++) {
         float *gate = tile + (size_t)i * 2 * (size_t)n;
-        float *row =
-            (float *)m->scratch.active + (g->slot + (size_t)(first + i)) * (size_t)m->active_stride;
+        float *row = g->active + (size_t)(first + i) * g->active_stride;
         m->kernels->swiglu(gate, gate, gate + n, n);
         m->kernels->convert(type, gate, col, n, g->mlp->width, row);
     }
@@ -205,12 +222,11 @@ static void down_panels(const struct pass *p, const struct groups *g, int begin,
         struct product down = {.w = &item->mlp->down, .begin = begin, .end = end, .out = own->tile};
         down.out_stride = (size_t)width;
         down.in.type = model_input(m, down.w);
-        down.in.stride = (size_t)m->active_stride;
+        down.in.stride = item->active_stride;
         down.next = j + 1 < g->count ? matrix_panel(&g->items[j + 1].mlp->down, begin) : NULL;
         for (int first = 0; first < item->count; first += ROW_TILE) {
             down.count = item->count - first < ROW_TILE ? item->count - first : ROW_TILE;
-            down.in.data =
-                (float *)m->scratch.active + (item->slot + (size_t)first) * down.in.stride;
+            down.in.data = item->active + (size_t)first * down.in.stride;
             m->kernels->matmul(&down);
             for (int i = 0; i < down.count; i++) {
                 int row = item->rows ? item->rows[first + i] : first + i;

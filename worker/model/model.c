@@ -29,11 +29,8 @@ static void derive_sizes(struct model *m)
         m->projected_floats = (c->heads + 2 * g->kv_heads) * g->head_stride;
         m->attended_floats = c->heads * g->head_stride;
     }
-    m->active_stride = c->mlp_width;
-    if (c->moe.width > m->active_stride)
-        m->active_stride = c->moe.width;
-    if (c->moe.width * c->moe.shared > m->active_stride)
-        m->active_stride = c->moe.width * c->moe.shared;
+    int chosen = c->moe.width * (c->moe.shared + c->moe.chosen);
+    m->active_floats = c->mlp_width > chosen ? c->mlp_width : chosen;
 }
 
 /* For the choice between one thread and all. */

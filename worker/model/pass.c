@@ -257,7 +257,7 @@ static void carve_all(struct carving *c, const struct model *m, struct scratch *
         s->latents = floats(c, rows, heads * (size_t)f->mla.kv_rank);
     }
     s->attended = floats(c, rows, (size_t)m->attended_floats);
-    s->active = floats(c, rows * (chosen + 1), (size_t)m->active_stride);
+    s->active = floats(c, rows, (size_t)m->active_floats);
     s->mlp_input = floats(c, rows, (size_t)f->hidden);
     s->converted = floats(c, rows, (size_t)m->widest);
     s->angles = floats(c, rows, (size_t)f->rope.dims);
@@ -288,15 +288,17 @@ enum status scratch_reserve(struct model *m, int rows, struct error *err)
     struct carving c = {0};
     struct scratch s = {0};
     carve_all(&c, m, &s, (size_t)rows);
-    c.base = aligned_alloc(64, c.used);
-    if (!c.base)
+    struct store *memory = store_new();
+    /* Zeros: the padding between a query's parts is never written. */
+    c.base = memory ? store_alloc(memory, c.used) : NULL;
+    if (!c.base) {
+        store_free(memory);
         return error_set(err, NOMEM, "out of memory for batches of %d tokens", rows);
-    /* Zero: the padding between a query's parts is never written. */
-    memset(c.base, 0, c.used);
-    s.memory = c.base;
+    }
     s.bytes = c.used;
     c.used = 0;
     carve_all(&c, m, &s, (size_t)rows);
+    s.memory = memory;
     scratch_done(&m->scratch);
     m->scratch = s;
     return OK;
@@ -304,6 +306,6 @@ enum status scratch_reserve(struct model *m, int rows, struct error *err)
 
 void scratch_done(struct scratch *s)
 {
-    free(s->memory);
+    store_free(s->memory);
     *s = (struct scratch){0};
 }

@@ -7,6 +7,7 @@
 #define WORKER_MODEL_PASS_H
 
 #include "worker/cpu/pool.h"
+#include "worker/cpu/store.h"
 #include "worker/model/attention.h"
 #include "worker/model/config.h"
 #include "worker/model/model.h"
@@ -20,7 +21,9 @@ struct group {
     const int32_t *rows; /* NULL: all rows, with weight 1 */
     const float *weights;
     int count;
-    size_t slot; /* of its first row in scratch.active */
+    /* Its rows of scratch.active, as its last product wants them, and the floats of each. */
+    float *active;
+    size_t active_stride;
 };
 
 /* What one member works with alone. */
@@ -48,7 +51,7 @@ struct scratch { /* of one batch; [row] first */
     float *latents;   /* MLA: of the attended positions; [heads][kv_rank] */
     float *attended, *angles;
     float *pairs;    /* MTP: token and hidden state, normalised; [2 x hidden] */
-    void *active;    /* [rows x (chosen + 1)][active_stride]: as the MLPs' last products want it */
+    float *active;   /* of all groups; [active_floats] */
     void *mlp_input; /* [rows][hidden]: normed, in the layer's type mlp_input */
     void *converted; /* [rows][widest]: the input of one product, in the type it wants */
     float *router_logits, *weights;
@@ -60,7 +63,7 @@ struct scratch { /* of one batch; [row] first */
     float *parts;                  /* attention_parts(..) results of segments, and their states */
     struct attend_state *part_states;
     struct member_scratch *members;
-    void *memory;
+    struct store *memory;
     size_t bytes;
 };
 
@@ -90,7 +93,7 @@ struct model {
     int cache_floats;     /* a row of the cache; MLA: and of a query, latent + rope key, padded */
     int projected_floats; /* a row of scratch.projected */
     int attended_floats;  /* a row of scratch.attended */
-    int active_stride;    /* the widest MLP */
+    int active_floats;    /* of all MLPs that a row goes through in a layer, at the most */
     int widest;           /* the most columns of a matrix */
     double work_per_row;  /* multiply-adds */
 };
