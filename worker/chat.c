@@ -45,6 +45,8 @@ const struct chat_kind *const chat_kinds[] = {
     &chat_llama3,
     &chat_llama2,
     &chat_mixtral,
+    &chat_qwen3_coder,
+    &chat_qwen3_coder_first,
     &chat_mixtral_first,
     &chat_mistral_first,
 };
@@ -147,7 +149,7 @@ static void set_markers(struct chat_template *c)
     const struct tokenizer *t = c->tokenizer;
     const struct chat_kind *k = c->kind;
     bool deepseek = c->tools == TOOLS_DEEPSEEK || c->tools == TOOLS_DEEPSEEK_31;
-    bool qwen = c->tools == TOOLS_QWEN;
+    bool qwen = c->tools == TOOLS_QWEN || c->tools == TOOLS_QWEN_CODER;
     c->markers = (struct chat_markers){
         .think_begin = tokenizer_id(t, "<think>"),
         .think_end = tokenizer_id(t, "</think>"),

@@ -56,6 +56,8 @@ enum tool_form {
                           ... end */
     TOOLS_DEEPSEEK_31, /* begin, call_begin, NAME, sep, ARGS, call_end, ... end */
     TOOLS_QWEN,        /* call_begin, {"name": NAME, "arguments": ARGS}, call_end, ... */
+    TOOLS_QWEN_CODER,  /* call_begin, <function=NAME>, <parameter=NAME> VALUE </parameter> ...,
+                          </function>, call_end, ... */
     TOOLS_LLAMA,       /* {"name": NAME, "parameters": ARGS} is the whole answer */
 };
 

@@ -24,6 +24,24 @@ void prompt_literal(struct prompt *p, const char *text);
 /* JSON text as Python's json.dumps writes it (ensure_ascii off); indent 0: on one line. What is not
  * JSON stays as it is. */
 void prompt_json(struct prompt *p, const char *json, int indent);
+/* The same of a text that json_guard has passed, on one line. */
+void prompt_json_n(struct prompt *p, const char *json, size_t len);
+/* Such a text as Python's str() shows the value: True, None, ['a', 1.0]; a string as it is. */
+void prompt_python(struct prompt *p, const char *json, size_t len);
+/* What stands between a JSON string's quotes, without its escapes. */
+void prompt_inside(struct prompt *p, const char *inside, size_t len);
+
+/* A member of an object's text, which json_guard has passed. */
+struct chat_member {
+    const char *key, *value; /* the key without its quotes; keys are compared without escapes */
+    size_t key_len, value_len;
+};
+/* *at: the object's text, later what the last call left; false: there are no more. */
+bool chat_member_next(const char **at, struct chat_member *out);
+bool chat_member_is(const struct chat_member *m, const char *key);
+/* The items of an array's text: *at is its text, later behind the last item; then at the next. */
+bool chat_item_next(const char **at, size_t *len);
+bool chat_member_find(const char *object, const char *key, struct chat_member *out);
 
 /* {"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}, or the
  * inner object alone. */
@@ -63,7 +81,8 @@ extern const struct chat_kind chat_deepseek_v2, chat_deepseek_v3, chat_deepseek_
     chat_deepseek_r1, chat_deepseek_r1_free, chat_deepseek_distill, chat_deepseek_distill_free,
     chat_deepseek_r1_0528, chat_deepseek_v31, chat_deepseek_terminus;
 extern const struct chat_kind chat_qwen15, chat_qwen2, chat_qwen25, chat_qwen25_first,
-    chat_qwq_preview, chat_qwq, chat_qwen3, chat_qwen3_thinking, chat_qwen3_instruct;
+    chat_qwq_preview, chat_qwq, chat_qwen3, chat_qwen3_thinking, chat_qwen3_instruct,
+    chat_qwen3_coder, chat_qwen3_coder_first;
 extern const struct chat_kind chat_llama2, chat_llama3, chat_llama31, chat_llama32, chat_mixtral,
     chat_mixtral_first, chat_mistral_first;
 

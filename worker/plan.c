@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "worker/plan_cache.h"
+#include "worker/plan_coder.h"
 
 /* Other requests with new schemas wait meanwhile: all schemas of one take some 40 ms at most. */
 enum { WORK_MAX = 2000000, WORK_LEAST = 50000, KEY_BYTES_MAX = 16 << 20 };
@@ -175,15 +176,48 @@ static enum status plan_format(struct planning *w)
 
 /* ---- tools ---- */
 
+/* The parts of one tool's body, which live as long as the planning of it. */
+struct body {
+    struct grammar_part parts[3];
+    struct coder_plan *coder; /* QWEN_CODER: whose the arguments are */
+    char head[160];
+};
+
+/* Parameters whose schemas are not understood may be any text, unless they are strict. */
+static enum status plan_coder(struct planning *w, const struct tool *t, const char *place,
+                              struct body *b)
+{
+    struct error *err = &w->fault->error;
+    uint64_t work = WORK_MAX / (uint64_t)w->job->tool_count;
+    enum status st = coder_plan_new(t, place, &b->coder, err);
+    for (int i = 0; st == OK && i < coder_plan_count(b->coder); i++) {
+        const struct grammar_part *value = coder_plan_schema(b->coder, i);
+        struct grammar *g = NULL;
+        if (!value)
+            continue;
+        st = compile(w, value, work > WORK_LEAST ? work : WORK_LEAST, &g);
+        grammar_unref(g);
+        if ((st == INVALID || st == LIMITED) && !t->strict) {
+            coder_plan_let(b->coder, i);
+            st = OK;
+        }
+    }
+    if (st == OK)
+        b->parts[1] = coder_plan_part(b->coder);
+    return st == OK || st == UNAVAILABLE ? st : refuse(w->fault, st, place);
+}
+
 /* What a call's arguments may be. A schema that is not understood is none, unless it is strict;
  * what is not JSON is refused. */
-static enum status plan_arguments(struct planning *w, int at, struct grammar_part *out)
+static enum status plan_arguments(struct planning *w, int at, struct body *b)
 {
     const struct tool *t = &w->job->tools[at];
+    struct grammar_part *out = &b->parts[1];
+    bool coder = w->planner->markers->tools == TOOLS_QWEN_CODER;
     struct job_fault *fault = w->fault;
     char place[64];
     snprintf(place, sizeof place, "tools[%d].function.parameters", at);
-    *out = literal("{}");
+    *out = literal(coder ? "" : "{}");
     if (!*t->parameters)
         return OK;
     if (json_guard(t->parameters, strlen(t->parameters), NULL, &fault->error) != OK) {
@@ -203,16 +237,12 @@ static enum status plan_arguments(struct planning *w, int at, struct grammar_par
         return st;
     if (st != OK && t->strict)
         return refuse(fault, st, place);
+    if (coder)
+        return plan_coder(w, t, place, b);
     part.place = NULL;
     *out = st == OK ? part : (struct grammar_part){.kind = GRAMMAR_JSON_OBJECT};
     return OK;
 }
-
-/* The parts of one tool's body, which live as long as the planning of it. */
-struct body {
-    struct grammar_part parts[3];
-    char head[160];
-};
 
 static void make_body(enum tool_form form, const char *name, struct body *b)
 {
@@ -229,6 +259,10 @@ static void make_body(enum tool_form form, const char *name, struct body *b)
     case TOOLS_LLAMA:
         snprintf(b->head, sizeof b->head, "{\"name\": \"%s\", \"parameters\": ", name);
         tail = "}";
+        break;
+    case TOOLS_QWEN_CODER:
+        snprintf(b->head, sizeof b->head, "\n<function=%s>\n", name);
+        tail = "</function>\n";
         break;
     case TOOLS_NONE:
     case TOOLS_DEEPSEEK_31:
@@ -281,7 +315,7 @@ static enum status list_tools(struct planning *w, struct body *bodies)
         if (job->tool_choice == TOOL_NAMED && strcmp(job->tools[i].name, job->tool_name) != 0)
             continue;
         struct plan_tool *t = &plan->tools[plan->tool_count];
-        st = plan_arguments(w, i, &bodies[plan->tool_count].parts[1]);
+        st = plan_arguments(w, i, &bodies[plan->tool_count]);
         t->name = strdup(job->tools[i].name);
         plan->tool_count++;
         if (st == OK && !t->name)
@@ -308,6 +342,8 @@ static enum status plan_tools(struct planning *w)
         if (st != OK)
             st = refuse(w->fault, st, "tools");
     }
+    for (size_t i = 0; bodies && i < n; i++)
+        coder_plan_free(bodies[i].coder);
     free(bodies);
     free(choices);
     return st;

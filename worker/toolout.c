@@ -1,9 +1,11 @@
 #include "worker/toolout.h"
 
 #include "base/json.h"
+#include "worker/coder_form.h"
 #include "worker/toolout_json.h"
 
 enum {
+    ARGUMENT_MAX = 64 << 20, /* bytes of an argument that is told as one */
     HEAD_MAX = 1 << 20 /* bytes in front of the arguments, or of a call that is not streamed */
 };
 
@@ -20,6 +22,10 @@ enum state {
 struct toolout {
     enum tool_form form;
     char **names;
+    struct coder_parameters *parameters;   /* QWEN_CODER: of each */
+    const struct coder_parameters *called; /* its: of the function at hand */
+    bool told;                             /* its: an argument */
+    size_t seen;                           /* its: bytes of head without a parameter's end */
     int name_count;
     uint64_t id_seed;
     enum state state;
@@ -38,7 +44,10 @@ void toolout_free(struct toolout *t)
         return;
     for (int i = 0; t->names && i < t->name_count; i++)
         free(t->names[i]);
+    for (int i = 0; t->parameters && i < t->name_count; i++)
+        coder_done(&t->parameters[i]);
     free(t->names);
+    free(t->parameters);
     buf_done(&t->raw);
     buf_done(&t->head);
     buf_done(&t->piece);
@@ -53,14 +62,16 @@ struct toolout *toolout_new(const struct toolout_options *o)
     t->form = o->form;
     t->id_seed = o->id_seed;
     buf_init(&t->raw, HEAD_MAX);
-    buf_init(&t->head, HEAD_MAX);
+    buf_init(&t->head, o->form == TOOLS_QWEN_CODER ? ARGUMENT_MAX : HEAD_MAX);
     buf_init(&t->piece, SIZE_MAX / 4);
     t->names = calloc((size_t)o->tool_count + 1, sizeof *t->names);
-    bool made = t->names;
+    t->parameters = calloc((size_t)o->tool_count + 1, sizeof *t->parameters);
+    bool made = t->names && t->parameters;
     for (int i = 0; made && i < o->tool_count; i++) {
         t->names[i] = strdup(o->tools[i].name);
-        made = t->names[i];
         t->name_count++;
+        made = t->names[i] && (o->form != TOOLS_QWEN_CODER ||
+                               coder_read(o->tools[i].parameters, &t->parameters[i]) == OK);
     }
     if (!made) {
         toolout_free(t);
@@ -88,6 +99,7 @@ static void set_state(struct toolout *t, enum state state)
 {
     t->state = state;
     t->whole = false;
+    t->seen = 0;
     buf_clear(&t->head);
     t->track = (struct json_track){0};
 }
@@ -102,12 +114,17 @@ static enum status give_back(struct toolout *t, enum state next, struct buf *con
     return st;
 }
 
-static bool is_tool(const struct toolout *t, const char *name, size_t len)
+static int tool_at(const struct toolout *t, const char *name, size_t len)
 {
     for (int i = 0; i < t->name_count; i++)
         if (strlen(t->names[i]) == len && memcmp(t->names[i], name, len) == 0)
-            return true;
-    return false;
+            return i;
+    return -1;
+}
+
+static bool is_tool(const struct toolout *t, const char *name, size_t len)
+{
+    return tool_at(t, name, len) >= 0;
 }
 
 /* splitmix64 */
@@ -256,6 +273,38 @@ static enum status head_object(struct toolout *t, struct delta *out, struct buf 
     return st;
 }
 
+/* QWEN_CODER: <function=NAME>, and then what coder_arguments reads. */
+static enum status head_function(struct toolout *t, struct delta *out, struct buf *content)
+{
+    static const char opening[] = "<function=";
+    const char *text = (const char *)buf_head(&t->head);
+    size_t len = buf_len(&t->head), n = sizeof opening - 1;
+    for (; len && strchr(" \t\r\n", *text); len--)
+        text++;
+    if (memcmp(text, opening, len < n ? len : n) != 0)
+        return give_back(t, LOST, content);
+    const char *end = len > n ? memchr(text + n, '>', len - n) : NULL;
+    if (!end)
+        return OK;
+    int at = tool_at(t, text + n, (size_t)(end - text) - n);
+    if (at < 0)
+        return give_back(t, LOST, content);
+    struct buf rest;
+    buf_init(&rest, HEAD_MAX);
+    enum status st = buf_add(&rest, end + 1, (size_t)(text + len - end) - 1);
+    if (st == OK)
+        st = tell_name(t, t->names[at], strlen(t->names[at]), out);
+    t->called = &t->parameters[at];
+    t->told = false;
+    set_state(t, ARGUMENTS);
+    if (st == OK)
+        st = tell_arguments(t, "{", 1, out);
+    if (st == OK)
+        st = toolout_text(t, (const char *)buf_head(&rest), buf_len(&rest), out, content);
+    buf_done(&rest);
+    return st;
+}
+
 static enum status head_text(struct toolout *t, const char *text, size_t len, struct delta *out,
                              struct buf *content)
 {
@@ -268,6 +317,8 @@ static enum status head_text(struct toolout *t, const char *text, size_t len, st
         return st;
     if (t->form == TOOLS_QWEN || t->form == TOOLS_LLAMA)
         return head_object(t, out, content);
+    if (t->form == TOOLS_QWEN_CODER)
+        return head_function(t, out, content);
     /* DEEPSEEK has its kind first, up to the sep; then `whole` is on and the name is a line. */
     return t->form == TOOLS_DEEPSEEK && t->whole ? head_line(t, out, content) : OK;
 }
@@ -321,6 +372,80 @@ static enum status object_arguments(struct toolout *t, const char *text, size_t 
     return tail_text(t, text + used, len - used, out, content);
 }
 
+/* ---- QWEN_CODER's are tags with text between them ---- */
+
+static enum status tell_argument(struct toolout *t, const char *name, size_t name_len,
+                                 const char *value, size_t value_len, struct delta *out)
+{
+    struct buf b;
+    buf_init(&b, SIZE_MAX / 4);
+    enum status st = buf_adds(&b, t->told ? ", " : "");
+    if (st == OK)
+        st = json_put_string(&b, name, name_len);
+    if (st == OK)
+        st = buf_adds(&b, ": ");
+    if (st == OK)
+        st = coder_value(coder_find(t->called, name, name_len), value, value_len, &b);
+    if (st == OK)
+        st = tell_arguments(t, (const char *)buf_head(&b), buf_len(&b), out);
+    t->told = true;
+    buf_done(&b);
+    return st;
+}
+
+/* One parameter from the head's beginning: its bytes, 0 while it is not whole. */
+static enum status take_parameter(struct toolout *t, size_t *used, struct delta *out)
+{
+    static const char opening[] = "<parameter=", closing[] = "\n</parameter>";
+    const char *text = (const char *)buf_head(&t->head), *limit = text + buf_len(&t->head);
+    const char *name = text + sizeof opening - 1;
+    const char *end = name < limit ? memchr(name, '>', (size_t)(limit - name)) : NULL;
+    const char *from = end && (size_t)(end - text) < t->seen ? text + t->seen : end;
+    const char *close =
+        from ? memmem(from, (size_t)(limit - from), closing, sizeof closing - 1) : NULL;
+    *used = 0;
+    if (!close) {
+        size_t all = buf_len(&t->head);
+        t->seen = all > sizeof closing ? all - sizeof closing : 0;
+        return OK;
+    }
+    const char *value = end + 1 + (end[1] == '\n');
+    size_t len = value < close ? (size_t)(close - value) : 0;
+    *used = (size_t)(close - text) + sizeof closing - 1;
+    t->seen = 0;
+    return tell_argument(t, name, (size_t)(end - name), value, len, out);
+}
+
+static bool begins_like(const char *text, size_t len, const char *with)
+{
+    size_t n = strlen(with);
+    return memcmp(text, with, len < n ? len : n) == 0;
+}
+
+/* What is neither a parameter nor the end is passed over. */
+static enum status coder_arguments(struct toolout *t, const char *text, size_t len,
+                                   struct delta *out)
+{
+    static const char opening[] = "<parameter=", closing[] = "</function>";
+    enum status st = buf_add(&t->head, text, len);
+    while (st == OK && buf_len(&t->head)) {
+        const char *head = (const char *)buf_head(&t->head);
+        size_t n = buf_len(&t->head), used = 1;
+        if (begins_like(head, n, opening)) {
+            st = n >= sizeof opening - 1 ? take_parameter(t, &used, out) : OK;
+            if (n < sizeof opening - 1 || !used)
+                return st;
+        } else if (begins_like(head, n, closing)) {
+            if (n < sizeof closing - 1)
+                return st;
+            set_state(t, TAIL);
+            return tell_arguments(t, "}", 1, out);
+        }
+        buf_eat(&t->head, used);
+    }
+    return st;
+}
+
 /* ---- LLAMA has no marks ---- */
 
 static enum status outside_text(struct toolout *t, const char *text, size_t len, struct delta *out,
@@ -350,7 +475,8 @@ static enum status region_text(struct toolout *t, const char *text, size_t len, 
                                struct buf *content)
 {
     enum status st = buf_add(&t->raw, text, len);
-    if (st != OK || (t->form != TOOLS_LLAMA && t->form != TOOLS_QWEN))
+    bool qwen = t->form == TOOLS_QWEN || t->form == TOOLS_QWEN_CODER;
+    if (st != OK || (t->form != TOOLS_LLAMA && !qwen))
         return st;
     size_t skip = 0;
     while (skip < len && strchr(" \t\r\n;,", text[skip]))
@@ -358,7 +484,7 @@ static enum status region_text(struct toolout *t, const char *text, size_t len, 
     if (skip == len)
         return OK;
     t->begun = true; /* however the text is cut, what follows is told apart in the same way */
-    if (text[skip] != '{' || t->form == TOOLS_QWEN)
+    if (text[skip] != '{' || qwen)
         return give_back(t, OUTSIDE, content);
     set_state(t, HEAD);
     st = buf_add(&t->head, text + skip, len - skip);
@@ -388,6 +514,8 @@ enum status toolout_text(struct toolout *t, const char *text, size_t len, struct
             return fenced_arguments(t, text, len, out);
         if (t->form == TOOLS_DEEPSEEK_31)
             return tell_arguments(t, text, len, out);
+        if (t->form == TOOLS_QWEN_CODER)
+            return coder_arguments(t, text, len, out);
         return object_arguments(t, text, len, out, content);
     case TAIL:
         return tail_text(t, text, len, out, content);
@@ -402,6 +530,8 @@ static enum status end_arguments(struct toolout *t, struct delta *out)
     enum status st = OK;
     if (t->form == TOOLS_DEEPSEEK && (t->state == ARGUMENTS || t->state == FENCE))
         st = tell_arguments(t, (const char *)buf_head(&t->head), buf_len(&t->head), out);
+    if (t->form == TOOLS_QWEN_CODER)
+        st = tell_arguments(t, "}", 1, out);
     set_state(t, REGION);
     return st;
 }
@@ -499,6 +629,8 @@ enum status toolout_mark(struct toolout *t, enum tool_mark mark, const char *tex
 
 enum status toolout_end(struct toolout *t, struct delta *out, struct buf *content)
 {
+    if (t->form == TOOLS_QWEN_CODER && t->state == ARGUMENTS)
+        set_state(t, REGION); /* cut off, as the other forms' arguments would be */
     enum status st = end_call(t, out, content);
     if (t->calls) /* white space behind a call */
         buf_clear(&t->raw);

@@ -9,7 +9,11 @@
 #include "worker/toolout.h"
 #include "worker/utf8.h"
 
-static const struct tool tools[] = {{"get", "", "", false}, {"put", "", "", false}};
+static const struct tool tools[] = {{"get", "",
+                                     "{\"properties\": {\"a\": {\"type\": \"string\"}, \"n\": "
+                                     "{\"type\": [\"integer\", \"null\"]}}}",
+                                     false},
+                                    {"put", "", "", false}};
 static const char *const texts[] = {"<calls>", "<call>", "<sep>", "</call>", "</calls>"};
 
 struct outcome {
@@ -26,7 +30,7 @@ static void flush(struct toolout *t, struct buf *piece, struct outcome *o)
 
 static void run(const uint8_t *data, size_t len, bool pieces, struct outcome *o)
 {
-    struct toolout_options options = {(enum tool_form)(TOOLS_DEEPSEEK + data[0] % 4), tools, 2, 1};
+    struct toolout_options options = {(enum tool_form)(TOOLS_DEEPSEEK + data[0] % 5), tools, 2, 1};
     struct toolout *t = toolout_new(&options);
     struct buf piece;
     if (!t)

@@ -48,7 +48,9 @@ TEMPLATES = {
     "mistral-first": ("Mistral (first)", "Mistral-7B-Instruct-v0.1 of 2023"),
     "mistral-v03": (None, "Mistral-7B-Instruct-v0.3"),
     "mistral-nemo": (None, "Mistral-Nemo-Instruct-2407"),
-    "qwen3-coder": (None, "Qwen3-Coder-30B-A3B-Instruct"),
+    "qwen3-coder": ("Qwen3-Coder", "Qwen3-Coder-30B-A3B-Instruct"),
+    "qwen3-coder-first": ("Qwen3-Coder (first)", "Qwen3-Coder-480B-A35B-Instruct of July 2025"),
+    "qwen3-coder-other": (None, "Qwen3-Coder as llama.cpp has it"),
 }
 MARKERS = [
     "'User: ' + message['content']", "'Assistant: ' + message['content'] + eos_token", "tool",
@@ -67,6 +69,9 @@ MARKERS = [
     "' [INST] ' + system_message", "' [/INST]'", "' ' + message['content'] + eos_token",
     "'[INST] ' + message['content'] + ' [/INST]'", "Only user and assistant roles are supported!",
     "eos_token + ' '", "system",
+    "You have access to the following functions:", "render_extra_keys(param_fields, handled_keys)",
+    "| tojson | safe if args_value is mapping else args_value | string",
+    "render_item_list(param_fields.enum, 'enum')",
 ]
 TOOLS = [
     {"type": "function", "function": {
@@ -78,6 +83,22 @@ TOOLS = [
     {"type": "function", "function": {
         "name": "add", "description": "Adds.",
         "parameters": {"type": "object", "properties": {"a": {"type": "number"}}}}},
+]
+CODER_TOOLS = [  # Qwen3-Coder's shows schemas as tags
+    {"type": "function", "function": {
+        "name": "get_weather", "description": " The weather of a \"city\".\nNow. ",
+        "parameters": {
+            "type": "object", "properties": {
+                "city": {"type": "string", "description": " Münch\u0007en\n"},
+                "days": {"type": "integer", "enum": [1, 2, 3], "default": 2.5},
+                "unit": {"type": ["string", "null"], "enum": ["c", "it's", "\"x\"", None]},
+                "more": {},
+                "nest": {"type": "object", "required": ["a"], "additionalProperties": False,
+                         "properties": {"a": {"type": "array", "items": {"type": "number"}}}},
+                "x-y z": {"$ref": "#/$defs/a", "x-deep key": True, "e": 1e30, "f": 1.5e-7,
+                          "l": ["ü", "\u200b", "it's \"q\"", {"a": None}]}},
+            "required": ["city", "days"], "$defs": {"a": {"type": "string"}}}}},
+    TOOLS[1],
 ]
 
 
@@ -135,7 +156,7 @@ THINKS = ["ds-r1", "ds-r1-early", "ds-distill", "ds-distill-early", "ds-r1-0528"
           "ds-v31-terminus", "qwen3", "qwen3-later", "qwen3-thinking", "qwq"]
 CHOOSES = ["ds-v31", "ds-v31-terminus", "qwen3", "qwen3-later"]
 SHOWS = ["qwen25", "qwen25-first", "qwen3", "qwen3-later", "qwen3-thinking", "qwen3-instruct",
-         "qwq", "qwq-preview", "llama31", "llama32"]
+         "qwq", "qwq-preview", "llama31", "llama32", "qwen3-coder", "qwen3-coder-first"]
 # What is left out: where chat.c differs on purpose (docs/decisions/071-known-templates.md).
 LEFT_OUT = {
     "ds-v25": ["system", "spaces", "systems", "call", "call done", "text and calls", "rounds"],
@@ -203,7 +224,8 @@ def cases(name, template):
         if key in LEFT_OUT.get(name, []):
             continue
         given = as_publishers_take_it(name, CONVERSATIONS[key])
-        tools = {"tools": TOOLS} if with_tools(name, key) else {}
+        shown = CODER_TOOLS if "coder" in name else TOOLS
+        tools = {"tools": shown} if with_tools(name, key) else {}
         for thinking in [False, True] if name in CHOOSES else [False]:
             try:
                 text = template.render(messages=given, add_generation_prompt=True, bos_token=bos,
@@ -212,7 +234,7 @@ def cases(name, template):
             except jinja2.TemplateError:
                 continue  # it takes no system text, or not there
             yield {"template": name, "conversation": key, "tools": bool(tools),
-                   "thinking": thinking, "rendered": text}
+                   "coder": shown is CODER_TOOLS, "thinking": thinking, "rendered": text}
 
 
 def lines(of):
@@ -232,6 +254,7 @@ def main():
                                for k, v in CONVERSATIONS.items())
     print(f'{{"wall_s": {WALL_S},\n"markers": {json.dumps(MARKERS, ensure_ascii=False)},\n'
           f'"tools": {json.dumps(TOOLS, ensure_ascii=False)},\n'
+          f'"coder_tools": {json.dumps(CODER_TOOLS, ensure_ascii=False)},\n'
           f'"conversations": {{\n{conversations}\n}},\n'
           f'"templates": [\n{lines(templates)}\n],\n"cases": [\n{lines(rendered)}\n]}}')
 

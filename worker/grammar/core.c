@@ -100,10 +100,10 @@ static void build_unicode(struct automaton *a, uint32_t from, uint32_t body)
     range(a, low, 'C', 'F', two);
 }
 
-static void build_utf8(struct automaton *a, uint32_t body)
+void core_characters(struct automaton *a, uint32_t from, uint32_t to)
 {
     uint32_t one = automaton_node(a), two = automaton_node(a), three = automaton_node(a);
-    range(a, one, 0x80, 0xbf, body);
+    range(a, one, 0x80, 0xbf, to);
     range(a, two, 0x80, 0xbf, one);
     range(a, three, 0x80, 0xbf, two);
     uint32_t e0 = automaton_node(a), ed = automaton_node(a);
@@ -112,14 +112,14 @@ static void build_utf8(struct automaton *a, uint32_t body)
     range(a, ed, 0x80, 0x9f, one);
     range(a, f0, 0x90, 0xbf, two);
     range(a, f4, 0x80, 0x8f, two);
-    range(a, body, 0xc2, 0xdf, one);
-    range(a, body, 0xe0, 0xe0, e0);
-    range(a, body, 0xe1, 0xec, two);
-    range(a, body, 0xed, 0xed, ed);
-    range(a, body, 0xee, 0xef, two);
-    range(a, body, 0xf0, 0xf0, f0);
-    range(a, body, 0xf1, 0xf3, three);
-    range(a, body, 0xf4, 0xf4, f4);
+    range(a, from, 0xc2, 0xdf, one);
+    range(a, from, 0xe0, 0xe0, e0);
+    range(a, from, 0xe1, 0xec, two);
+    range(a, from, 0xed, 0xed, ed);
+    range(a, from, 0xee, 0xef, two);
+    range(a, from, 0xf0, 0xf0, f0);
+    range(a, from, 0xf1, 0xf3, three);
+    range(a, from, 0xf4, 0xf4, f4);
 }
 
 static void build_string(struct automaton *a)
@@ -130,7 +130,7 @@ static void build_string(struct automaton *a)
     range(a, body, 0x20, 0x21, body);
     range(a, body, 0x23, 0x5b, body);
     range(a, body, 0x5d, 0x7f, body);
-    build_utf8(a, body);
+    core_characters(a, body, body);
     uint32_t escape = automaton_node(a), unicode = automaton_node(a);
     edge(a, body, '\\', escape);
     for (const char *c = "\"\\/bfnrt"; *c; c++)

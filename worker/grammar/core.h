@@ -27,4 +27,7 @@ void core_build(struct automaton *a);
 /* From behind a colon: maybe a space. The node where the value begins. */
 uint32_t core_after_colon(struct automaton *a, uint32_t from);
 
+/* The characters behind ASCII, from one node to another. */
+void core_characters(struct automaton *a, uint32_t from, uint32_t to);
+
 #endif

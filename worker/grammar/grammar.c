@@ -6,7 +6,7 @@
 
 const struct grammar_limits grammar_limits_default = {256 << 10, 60000, 2000000};
 
-enum { PARTS_DEPTH_MAX = 16 };
+enum { PARTS_DEPTH_MAX = 16, TEXT_MAX = 32 };
 
 struct compile {
     struct automaton *a;
@@ -22,6 +22,42 @@ static enum status compile_literal(struct compile *c, const struct grammar_part 
 {
     uint32_t end = automaton_text(c->a, automaton_start(c->a, rule), part->text, part->len);
     automaton_flag(c->a, end, NODE_ACCEPT);
+    return OK;
+}
+
+/* How much of the text that must not come has come, after one more byte. */
+static size_t text_after(const struct grammar_part *part, size_t come, uint8_t byte)
+{
+    if (byte == (uint8_t)part->text[come])
+        return come + 1;
+    return byte == (uint8_t)part->text[0];
+}
+
+static bool text_may_hold(int byte)
+{
+    return byte == '\t' || byte == '\n' || byte == '\r' || (byte >= 0x20 && byte < 0x80);
+}
+
+static enum status compile_text(struct compile *c, const struct grammar_part *part, uint32_t rule)
+{
+    uint32_t nodes[TEXT_MAX], beyond = automaton_node(c->a);
+    assert(part->len > 0 && part->len <= TEXT_MAX &&
+           !memchr(part->text + 1, *part->text, part->len - 1));
+    for (size_t i = 0; i < part->len; i++) {
+        nodes[i] = i ? automaton_node(c->a) : automaton_start(c->a, rule);
+        automaton_flag(c->a, nodes[i], NODE_ACCEPT);
+        automaton_jump(c->a, nodes[i], beyond);
+    }
+    core_characters(c->a, beyond, nodes[0]);
+    for (size_t i = 0; i < part->len; i++)
+        for (int lo = 0, hi; lo < 0x80; lo = hi) {
+            size_t next = text_after(part, i, (uint8_t)lo);
+            for (hi = lo + 1; hi < 0x80 && text_may_hold(hi) == text_may_hold(lo) &&
+                              text_after(part, i, (uint8_t)hi) == next;)
+                hi++;
+            if (text_may_hold(lo) && next < part->len)
+                automaton_edge(c->a, nodes[i], (uint8_t)lo, (uint8_t)(hi - 1), nodes[next]);
+        }
     return OK;
 }
 
@@ -70,6 +106,8 @@ static enum status compile_part(struct compile *c, const struct grammar_part *pa
         return OK; /* said at the end */
     if (part->kind == GRAMMAR_LITERAL)
         return compile_literal(c, part, *rule);
+    if (part->kind == GRAMMAR_TEXT)
+        return compile_text(c, part, *rule);
     assert(part->count > 0);
     return compile_parts(c, part, depth, *rule);
 }

@@ -41,13 +41,16 @@ enum grammar_part_kind {
     GRAMMAR_LITERAL,     /* these bytes */
     GRAMMAR_SCHEMA,      /* a JSON text that the schema allows */
     GRAMMAR_JSON_OBJECT, /* any JSON object */
+    GRAMMAR_TEXT,        /* any text that does not hold these bytes; control characters are only
+                            tabs and line ends */
     GRAMMAR_SEQUENCE,    /* the parts, one after the other */
     GRAMMAR_CHOICE,      /* one of the parts */
 };
 
 struct grammar_part {
     enum grammar_part_kind kind;
-    const char *text; /* LITERAL: the bytes (UTF-8); SCHEMA: its JSON text */
+    const char *text; /* LITERAL: the bytes (UTF-8); SCHEMA: its JSON text; TEXT: ASCII, the first
+                         byte nowhere else in it */
     size_t len;
     bool strict;                      /* SCHEMA */
     const char *place;                /* SCHEMA: what errors call it; NULL: "schema" */

@@ -329,7 +329,8 @@ static void test_kinds(const struct tokenizer *t)
         struct chat_template *c = load_kind(t, text_of(v, "template"));
         read_messages(json_get(json_get(kinds, "conversations"), text_of(v, "conversation")), &g);
         if (json_bool(json_get(v, "tools")))
-            read_tools(json_get(kinds, "tools"), &g);
+            read_tools(json_get(kinds, json_bool(json_get(v, "coder")) ? "coder_tools" : "tools"),
+                       &g);
         check_render(c, t, &g.request, text_of(v, "rendered"));
         golden_done(&g);
         chat_free(c);

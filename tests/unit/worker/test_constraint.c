@@ -276,17 +276,98 @@ static void test_cache(struct planner *p)
     CHECK(a == NULL);
 }
 
+/* Qwen3-Coder's strings are bare text, whatever it is, up to the mark behind it. */
+static void test_coder_texts(struct planner *p, const struct chat_markers *m)
+{
+    static const struct tool write = {
+        "w", "",
+        "{\"properties\":{\"s\":{\"type\":\"string\"},\"n\":{\"type\":\"integer\"},"
+        "\"m\":{\"type\":[\"string\",\"null\"]},\"o\":{\"$ref\":\"#/$defs/o\"}},"
+        "\"required\":[\"s\",\"m\",\"o\"],\"$defs\":{\"o\":{\"type\":\"object\",\"properties\":"
+        "{\"k\":{\"type\":\"boolean\"}},\"required\":[\"k\"]}}}",
+        false};
+    static const char script[] =
+        "\n<function=w>\n<parameter=s>\nif a < "
+        "b:\t\"\xc3\xbc\"</parameter>\n\n</parameter\n\n</parameter>\n"
+        "<parameter=m>\nnull\n</parameter>\n<parameter=o>\n{\"k\": true}\n</parameter>\n"
+        "</function>\n";
+    struct job job = {.tools = &write,
+                      .tool_count = 1,
+                      .tool_name = "",
+                      .schema = "",
+                      .tool_choice = TOOL_REQUIRED};
+    struct walk w;
+    const uint32_t *mask = NULL;
+    walk_begin(&w, p, m, &job);
+    walk_push(&w, CALL);
+    for (const char *at = script; *at; at++) {
+        int32_t byte = (unsigned char)*at;
+        CHECK_INT(constraint_mask(w.constraint, &mask), OK);
+        CHECK(mask[byte / 32] >> (byte % 32) & 1);
+        bool behind = at - script > 13 && memcmp(at - 13, "\n</parameter>", 13) == 0;
+        CHECK_INT(!(mask['x' / 32] >> ('x' % 32) & 1) || !behind, 1);
+        walk_push(&w, byte);
+    }
+    CHECK_INT(constraint_mask(w.constraint, &mask), OK);
+    CHECK(mask[CALL_END / 32] >> (CALL_END % 32) & 1);
+    walk_push(&w, CALL_END);
+    walk_push(&w, END);
+    struct delta_view v;
+    struct delta_call c;
+    struct buf arguments;
+    buf_init(&arguments, 1000);
+    delta_see(&w.made, &v);
+    for (size_t at = 0; delta_next_call(&v, &at, &c);)
+        CHECK_INT(buf_adds(&arguments, c.arguments), OK);
+    CHECK_STR(
+        buf_cstr(&arguments),
+        "{\"s\": \"if a < b:\\t\\\"\xc3\xbc\\\"</parameter>\\n\\n</parameter\\n\", \"m\": null, "
+        "\"o\": {\"k\": true}}");
+    buf_done(&arguments);
+    walk_done(&w);
+}
+
+/* What a text cannot be held to is refused when it is strict, and let be otherwise. */
+static void test_coder_refused(struct planner *p)
+{
+    static const struct {
+        const char *schema, *place;
+    } refused[] = {
+        {"{\"type\":\"string\",\"pattern\":\"^a$\"}", "s.pattern"},
+        {"{\"type\":[\"string\",\"integer\"]}", "s"},
+        {"{\"enum\":[\"a\\n</parameter>\"]}", "s.enum"},
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        char schema[200], place[100];
+        snprintf(schema, sizeof schema,
+                 "{\"type\":\"object\",\"properties\":{\"s\":%s},\"required\":[\"s\"],"
+                 "\"additionalProperties\":false}",
+                 refused[i].schema);
+        snprintf(place, sizeof place, "tools[0].function.parameters.properties.%s",
+                 refused[i].place);
+        struct tool t = {"f", "", schema, true};
+        struct job job = {.tools = &t, .tool_count = 1, .tool_name = "", .schema = ""};
+        struct plan *plan = NULL;
+        struct job_fault fault = {.param = ""};
+        CHECK_INT(planner_plan(p, &job, false, &plan, &fault), INVALID);
+        CHECK_STR(fault.param, place);
+        t.strict = false;
+        CHECK_INT(planner_plan(p, &job, false, &plan, &fault), i < 2 ? OK : INVALID);
+        plan_free(plan);
+    }
+}
+
 int main(void)
 {
     static const enum tool_form forms[] = {TOOLS_DEEPSEEK, TOOLS_DEEPSEEK_31, TOOLS_QWEN,
-                                           TOOLS_LLAMA};
+                                           TOOLS_QWEN_CODER, TOOLS_LLAMA};
     struct buf text;
     struct error err = {0};
     fixture_tokenizer(&text);
     CHECK_FATAL(tokenizer_parse((const char *)buf_head(&text), buf_len(&text), &tokenizer, &err) ==
                 OK);
     buf_done(&text);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         struct chat_markers m = markers_of(forms[i]);
         struct planner *p = NULL;
         struct planner_options o = {.tokenizer = tokenizer, .markers = &m, .vocab = VOCAB};
@@ -297,6 +378,10 @@ int main(void)
         test_never(p, &m);
         test_format(p, &m);
         test_cache(p);
+        if (forms[i] == TOOLS_QWEN_CODER) {
+            test_coder_texts(p, &m);
+            test_coder_refused(p);
+        }
         planner_free(p);
     }
     tokenizer_free(tokenizer);

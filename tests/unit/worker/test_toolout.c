@@ -10,7 +10,13 @@
 #define END "\4"
 #define ENDS "\5"
 
-static const struct tool tools[] = {{"get", "", "", false}, {"put_it", "", "", false}};
+static const struct tool tools[] = {
+    {"get", "",
+     "{\"properties\": {\"a\": {\"type\": \"string\"}, \"n\": {\"type\": \"integer\"}, "
+     "\"m\": {\"anyOf\": [{\"type\": \"string\"}, {\"type\": \"null\"}]}, "
+     "\"r\": {\"$ref\": \"#/$defs/r\"}}, \"$defs\": {\"r\": {\"type\": \"array\"}}}",
+     false},
+    {"put_it", "", "", false}};
 
 struct outcome {
     char content[1024], calls[1024];
@@ -123,6 +129,31 @@ static const struct {
     {TOOLS_QWEN, CALL "\n{\"name\": \"get\", \"arguments\": {\"a\": ", "", "get {\"a\": ;"},
     {TOOLS_QWEN, CALL "\n{\"name\": \"get\", \"argu", "<call>\n{\"name\": \"get\", \"argu", ""},
     {TOOLS_QWEN, CALL "\n{\"name\": \"get\", \"arguments\": {}}\n" END "\nand", "\nand", "get {};"},
+    {TOOLS_QWEN_CODER,
+     "So:\n" CALL "\n<function=get>\n<parameter=a>\n\nx \"</parameter>\n\n</parameter>\n"
+     "<parameter=n>\n12\n</parameter>\n</function>\n" END,
+     "So:\n", "get {\"a\": \"\\nx \\\"</parameter>\\n\", \"n\": 12};"},
+    {TOOLS_QWEN_CODER,
+     CALL "\n<function=put_it>\n</function>\n" END "\n" CALL
+          "\n<function=get>\n<parameter=a>\n12\n</parameter>\n</function>\n" END,
+     "", "put_it {};get {\"a\": \"12\"};"},
+    {TOOLS_QWEN_CODER,
+     CALL "<function=get><parameter=m>null\n</parameter><parameter=m>\n5\n</parameter>"
+          "<parameter=r>\n[1, {}]\n</parameter><parameter=n>\nten\n</parameter></function>" END,
+     "", "get {\"m\": null, \"m\": \"5\", \"r\": [1, {}], \"n\": \"ten\"};"},
+    {TOOLS_QWEN_CODER,
+     CALL
+     "<function=put_it><parameter=x>\nTrue\n</parameter><parameter=y>\n{\"z\": 1}\n</parameter>"
+     "<parameter=z>\n\n</parameter>" END,
+     "", "put_it {\"x\": true, \"y\": {\"z\": 1}, \"z\": \"\"};"},
+    {TOOLS_QWEN_CODER, CALL "\n<function=nix>\n</function>\n" END " ok",
+     "<call>\n<function=nix>\n</function>\n</call> ok", ""},
+    {TOOLS_QWEN_CODER, CALL "\n{\"name\": \"get\"}\n" END, "<call>\n{\"name\": \"get\"}\n</call>",
+     ""},
+    {TOOLS_QWEN_CODER, CALL "<function=get>\n<parameter=a>\nx\n</parameter>\n<param", "",
+     "get {\"a\": \"x\";"},
+    {TOOLS_QWEN_CODER, CALL "<functi", "<call><functi", ""},
+    {TOOLS_QWEN_CODER, CALL "<function=get></function>" END "\nand", "\nand", "get {};"},
     {TOOLS_LLAMA, "{\"name\": \"get\", \"parameters\": {\"a\": {}}}", "", "get {\"a\": {}};"},
     {TOOLS_LLAMA, " {\"type\": \"function\", \"name\": \"get\", \"parameters\": {}}", "",
      "get {};"},
