@@ -49,6 +49,9 @@ const struct chat_kind *const chat_kinds[] = {
     &chat_qwen3_coder_first,
     &chat_mixtral_first,
     &chat_mistral_first,
+    &chat_mistral_v3,
+    &chat_mistral_nemo,
+    &chat_mixtral_8x22b,
 };
 const int chat_kind_count = sizeof chat_kinds / sizeof *chat_kinds;
 
@@ -155,7 +158,9 @@ static void set_markers(struct chat_template *c)
         .think_end = tokenizer_id(t, "</think>"),
         .opens_thinking = k->opens_thinking,
         .tools = c->tools,
-        .calls_begin = deepseek ? tokenizer_id(t, "<｜tool▁calls▁begin｜>") : -1,
+        .calls_begin = deepseek                    ? tokenizer_id(t, "<｜tool▁calls▁begin｜>")
+                       : c->tools == TOOLS_MISTRAL ? tokenizer_id(t, "[TOOL_CALLS]")
+                                                   : -1,
         .calls_end = deepseek ? tokenizer_id(t, "<｜tool▁calls▁end｜>") : -1,
         .call_begin = deepseek ? tokenizer_id(t, "<｜tool▁call▁begin｜>")
                       : qwen   ? tokenizer_id(t, "<tool_call>")
@@ -198,7 +203,8 @@ static enum status load(struct chat_template *c, const char *dir, const char *te
     if (!c->kind)
         return error_set(err, INVALID,
                          "the chat template is none that this program knows (DeepSeek V2 to V3.1 "
-                         "and R1, Qwen1.5 to 3, QwQ, Llama 2 to 3.3, Mixtral 8x7B)");
+                         "and R1, Qwen1.5 to 3, QwQ, Llama 2 to 3.3, Mistral 7B and Nemo, "
+                         "Mixtral)");
     enum status st = check_tokens(c, err);
     if (st != OK)
         return st;

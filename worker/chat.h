@@ -58,6 +58,7 @@ enum tool_form {
     TOOLS_QWEN,        /* call_begin, {"name": NAME, "arguments": ARGS}, call_end, ... */
     TOOLS_QWEN_CODER,  /* call_begin, <function=NAME>, <parameter=NAME> VALUE </parameter> ...,
                           </function>, call_end, ... */
+    TOOLS_MISTRAL,     /* calls_begin, [{"name": NAME, "arguments": ARGS}, ...] */
     TOOLS_LLAMA,       /* {"name": NAME, "parameters": ARGS} is the whole answer */
 };
 

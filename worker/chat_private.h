@@ -84,7 +84,7 @@ extern const struct chat_kind chat_qwen15, chat_qwen2, chat_qwen25, chat_qwen25_
     chat_qwq_preview, chat_qwq, chat_qwen3, chat_qwen3_thinking, chat_qwen3_instruct,
     chat_qwen3_coder, chat_qwen3_coder_first;
 extern const struct chat_kind chat_llama2, chat_llama3, chat_llama31, chat_llama32, chat_mixtral,
-    chat_mixtral_first, chat_mistral_first;
+    chat_mixtral_first, chat_mistral_first, chat_mistral_v3, chat_mistral_nemo, chat_mixtral_8x22b;
 
 /* Which of them a template's text is; NULL: none. */
 const struct chat_kind *chat_kind_of(const char *text);

@@ -100,6 +100,13 @@ static bool allow_grammar_then(struct constraint *c, int32_t next)
     return true;
 }
 
+/* Whether the answer ends with the call, or the calls, and no mark. */
+static bool ends_itself(const struct constraint *c)
+{
+    enum tool_form form = c->plan->markers->tools;
+    return form == TOOLS_LLAMA || form == TOOLS_MISTRAL;
+}
+
 /* The mark that opens calls. */
 static int32_t opening(const struct constraint *c)
 {
@@ -244,7 +251,7 @@ enum status constraint_mask(struct constraint *c, const uint32_t **mask)
         made = allow_grammar_then(c, m->call_sep);
         break;
     case BODY:
-        made = m->tools == TOOLS_LLAMA ? allow_grammar(c) : allow_grammar_then(c, m->call_end);
+        made = ends_itself(c) ? allow_grammar(c) : allow_grammar_then(c, m->call_end);
         break;
     case BETWEEN:
         allow_between(c);
@@ -332,6 +339,8 @@ static enum status accept_content(struct constraint *c, int32_t token)
         return OK;
     }
     if (has_tools(c) && token >= 0 && token == m->calls_begin) {
+        if (m->tools == TOOLS_MISTRAL)
+            return begin_call(c);
         c->state = OPENED;
         return OK;
     }

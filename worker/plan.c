@@ -256,6 +256,10 @@ static void make_body(enum tool_form form, const char *name, struct body *b)
         snprintf(b->head, sizeof b->head, "\n{\"name\": \"%s\", \"arguments\": ", name);
         tail = "}\n";
         break;
+    case TOOLS_MISTRAL:
+        snprintf(b->head, sizeof b->head, "{\"name\": \"%s\", \"arguments\": ", name);
+        tail = "}";
+        break;
     case TOOLS_LLAMA:
         snprintf(b->head, sizeof b->head, "{\"name\": \"%s\", \"parameters\": ", name);
         tail = "}";
@@ -284,7 +288,16 @@ static enum status compile_bodies(struct planning *w, struct body *bodies,
     }
     struct grammar_part all = {
         .kind = GRAMMAR_CHOICE, .parts = choices, .count = (size_t)plan->tool_count};
-    enum status st = compile(w, &all, WORK_MAX, &plan->body);
+    struct grammar_part list[] = {
+        {.kind = GRAMMAR_CHOICE,
+         .parts = (struct grammar_part[]){literal(" ["), literal("[")},
+         .count = 2},
+        {.kind = GRAMMAR_LIST, .parts = (struct grammar_part[]){all, literal(", ")}, .count = 2},
+        literal("]")};
+    if (plan->one_call)
+        list[1] = all;
+    struct grammar_part whole = {.kind = GRAMMAR_SEQUENCE, .parts = list, .count = 3};
+    enum status st = compile(w, form == TOOLS_MISTRAL ? &whole : &all, WORK_MAX, &plan->body);
     struct grammar_part kind = literal("function");
     if (st == OK && form == TOOLS_DEEPSEEK)
         st = compile(w, &kind, WORK_MAX, &plan->kind);

@@ -104,6 +104,12 @@ static void set_state(struct toolout *t, enum state state)
     t->track = (struct json_track){0};
 }
 
+/* Forms without marks around each call: an object's end is the call's. */
+static bool is_bare(enum tool_form form)
+{
+    return form == TOOLS_LLAMA || form == TOOLS_MISTRAL;
+}
+
 /* ---- what comes out ---- */
 
 static enum status give_back(struct toolout *t, enum state next, struct buf *content)
@@ -140,7 +146,10 @@ static enum status tell_name(struct toolout *t, const char *name, size_t len, st
 {
     char id[32], text[128];
     uint64_t number = mix(t->id_seed ^ mix((uint64_t)t->calls + 1));
-    snprintf(id, sizeof id, "call_%016llx", (unsigned long long)number);
+    if (t->form == TOOLS_MISTRAL) /* it takes only such of nine letters and digits back */
+        snprintf(id, sizeof id, "%09llx", (unsigned long long)(number & 0xfffffffffu));
+    else
+        snprintf(id, sizeof id, "call_%016llx", (unsigned long long)number);
     snprintf(text, sizeof text, "%.*s", (int)len, name);
     struct delta_call call = {(uint32_t)t->calls, id, text, ""};
     t->calls++;
@@ -249,18 +258,18 @@ static enum status head_object(struct toolout *t, struct delta *out, struct buf 
     switch (json_call_head(text, len, &call)) {
     case JSON_HEAD_MORE:
         return OK;
-    case JSON_HEAD_OTHER:           /* the members may stand in another order */
-        if (t->form == TOOLS_LLAMA) /* an answer may be any JSON: it is not kept back */
+    case JSON_HEAD_OTHER:     /* the members may stand in another order */
+        if (is_bare(t->form)) /* an answer may be any JSON: it is not kept back */
             return give_back(t, OUTSIDE, content);
         t->whole = true;
         return OK;
     case JSON_HEAD_NONE:
-        return give_back(t, t->form == TOOLS_LLAMA ? OUTSIDE : LOST, content);
+        return give_back(t, is_bare(t->form) ? OUTSIDE : LOST, content);
     case JSON_HEAD_CALL:
         break;
     }
     if (!is_tool(t, call.name, call.name_len))
-        return give_back(t, t->form == TOOLS_LLAMA ? OUTSIDE : LOST, content);
+        return give_back(t, is_bare(t->form) ? OUTSIDE : LOST, content);
     struct buf rest;
     buf_init(&rest, HEAD_MAX);
     enum status st = buf_add(&rest, call.arguments, len - (size_t)(call.arguments - text));
@@ -312,10 +321,10 @@ static enum status head_text(struct toolout *t, const char *text, size_t len, st
     if (st == OK)
         st = buf_add(&t->head, text, len);
     if (st == LIMITED)
-        return give_back(t, t->form == TOOLS_LLAMA ? OUTSIDE : LOST, content);
+        return give_back(t, is_bare(t->form) ? OUTSIDE : LOST, content);
     if (st != OK)
         return st;
-    if (t->form == TOOLS_QWEN || t->form == TOOLS_LLAMA)
+    if (t->form == TOOLS_QWEN || is_bare(t->form))
         return head_object(t, out, content);
     if (t->form == TOOLS_QWEN_CODER)
         return head_function(t, out, content);
@@ -348,11 +357,11 @@ static enum status fenced_arguments(struct toolout *t, const char *text, size_t 
     return st;
 }
 
-/* LLAMA's object ends the call, QWEN's a mark. */
+/* The object ends the call, or a mark. */
 static enum status tail_text(struct toolout *t, const char *text, size_t len, struct delta *out,
                              struct buf *content)
 {
-    if (t->form != TOOLS_LLAMA)
+    if (!is_bare(t->form))
         return OK;
     const char *end = memchr(text, '}', len);
     if (!end)
@@ -470,16 +479,17 @@ static enum status outside_text(struct toolout *t, const char *text, size_t len,
     return st == OK ? head_object(t, out, content) : st;
 }
 
-/* Between calls: white space, and what LLAMA puts there. */
+/* Between calls: white space, and what LLAMA and MISTRAL put there. */
 static enum status region_text(struct toolout *t, const char *text, size_t len, struct delta *out,
                                struct buf *content)
 {
     enum status st = buf_add(&t->raw, text, len);
     bool qwen = t->form == TOOLS_QWEN || t->form == TOOLS_QWEN_CODER;
-    if (st != OK || (t->form != TOOLS_LLAMA && !qwen))
+    if (st != OK || (!is_bare(t->form) && !qwen))
         return st;
     size_t skip = 0;
-    while (skip < len && strchr(" \t\r\n;,", text[skip]))
+    const char *between = t->form == TOOLS_MISTRAL ? " \t\r\n,[]" : " \t\r\n;,";
+    while (skip < len && strchr(between, text[skip]))
         skip++;
     if (skip == len)
         return OK;

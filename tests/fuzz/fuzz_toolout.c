@@ -30,7 +30,7 @@ static void flush(struct toolout *t, struct buf *piece, struct outcome *o)
 
 static void run(const uint8_t *data, size_t len, bool pieces, struct outcome *o)
 {
-    struct toolout_options options = {(enum tool_form)(TOOLS_DEEPSEEK + data[0] % 5), tools, 2, 1};
+    struct toolout_options options = {(enum tool_form)(TOOLS_DEEPSEEK + data[0] % 6), tools, 2, 1};
     struct toolout *t = toolout_new(&options);
     struct buf piece;
     if (!t)

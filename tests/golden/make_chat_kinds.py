@@ -46,8 +46,11 @@ TEMPLATES = {
     "mixtral": ("Mixtral", "Mixtral-8x7B-Instruct-v0.1, Mistral-7B-Instruct-v0.1"),
     "mixtral-first": ("Mixtral (first)", "Mixtral-8x7B-Instruct-v0.1 of December 2023"),
     "mistral-first": ("Mistral (first)", "Mistral-7B-Instruct-v0.1 of 2023"),
-    "mistral-v03": (None, "Mistral-7B-Instruct-v0.3"),
-    "mistral-nemo": (None, "Mistral-Nemo-Instruct-2407"),
+    "mistral-v03": ("Mistral v0.3", "Mistral-7B-Instruct-v0.3"),
+    "mistral-nemo": ("Mistral Nemo", "Mistral-Nemo-Instruct-2407"),
+    "mixtral-8x22b": ("Mixtral 8x22B", "Mixtral-8x22B-Instruct-v0.1, the default one"),
+    "mistral-small": (None, "Mistral-Small-24B-Instruct-2501"),
+    "mistral-large": (None, "Mistral-Large-Instruct-2411"),
     "qwen3-coder": ("Qwen3-Coder", "Qwen3-Coder-30B-A3B-Instruct"),
     "qwen3-coder-first": ("Qwen3-Coder (first)", "Qwen3-Coder-480B-A35B-Instruct of July 2025"),
     "qwen3-coder-other": (None, "Qwen3-Coder as llama.cpp has it"),
@@ -71,7 +74,11 @@ MARKERS = [
     "eos_token + ' '", "system",
     "You have access to the following functions:", "render_extra_keys(param_fields, handled_keys)",
     "| tojson | safe if args_value is mapping else args_value | string",
-    "render_item_list(param_fields.enum, 'enum')",
+    "render_item_list(param_fields.enum, 'enum')", "[AVAILABLE_TOOLS] [", "[AVAILABLE_TOOLS][",
+    "\"[INST] \" + message[\"content\"] + \"[/INST]\"", "[SYSTEM_PROMPT]",
+    "\"[INST]\" + message[\"content\"] + \"[/INST]\"",
+    "Tool call IDs should be alphanumeric strings with length 9!",
+    "'[INST] ' + message['content'] + '[/INST]'", "loop.last and system_message is defined",
 ]
 TOOLS = [
     {"type": "function", "function": {
@@ -112,12 +119,12 @@ def assistant(text, **more):
 
 def calls(text, *arguments, **more):
     return assistant(text, tool_calls=[
-        {"id": f"call_{i}", "type": "function", "function": {"name": name, "arguments": args}}
+        {"id": f"call0000{i}", "type": "function", "function": {"name": name, "arguments": args}}
         for i, (name, args) in enumerate(arguments)], **more)
 
 
 def tool(text):
-    return {"role": "tool", "content": text, "tool_call_id": "call_0"}
+    return {"role": "tool", "content": text, "tool_call_id": "call00000"}
 
 
 def system(text):
@@ -156,7 +163,8 @@ THINKS = ["ds-r1", "ds-r1-early", "ds-distill", "ds-distill-early", "ds-r1-0528"
           "ds-v31-terminus", "qwen3", "qwen3-later", "qwen3-thinking", "qwq"]
 CHOOSES = ["ds-v31", "ds-v31-terminus", "qwen3", "qwen3-later"]
 SHOWS = ["qwen25", "qwen25-first", "qwen3", "qwen3-later", "qwen3-thinking", "qwen3-instruct",
-         "qwq", "qwq-preview", "llama31", "llama32", "qwen3-coder", "qwen3-coder-first"]
+         "qwq", "qwq-preview", "llama31", "llama32", "qwen3-coder", "qwen3-coder-first",
+         "mistral-v03", "mistral-nemo"]
 # What is left out: where chat.c differs on purpose (docs/decisions/071-known-templates.md).
 LEFT_OUT = {
     "ds-v25": ["system", "spaces", "systems", "call", "call done", "text and calls", "rounds"],

@@ -80,6 +80,21 @@ static enum status compile_parts(struct compile *c, const struct grammar_part *p
     return OK;
 }
 
+static enum status compile_list(struct compile *c, const struct grammar_part *part, int depth,
+                                uint32_t rule)
+{
+    uint32_t item, between, start = automaton_start(c->a, rule), end = automaton_node(c->a);
+    enum status st = compile_part(c, &part->parts[0], depth + 1, &item);
+    if (st == OK)
+        st = compile_part(c, &part->parts[1], depth + 1, &between);
+    if (st != OK)
+        return st;
+    automaton_call(c->a, start, item, end);
+    automaton_call(c->a, end, between, start);
+    automaton_flag(c->a, end, NODE_ACCEPT);
+    return OK;
+}
+
 static enum status compile_schema(struct compile *c, const struct grammar_part *part,
                                   uint32_t *rule)
 {
@@ -108,6 +123,8 @@ static enum status compile_part(struct compile *c, const struct grammar_part *pa
         return compile_literal(c, part, *rule);
     if (part->kind == GRAMMAR_TEXT)
         return compile_text(c, part, *rule);
+    if (part->kind == GRAMMAR_LIST)
+        return compile_list(c, part, depth, *rule);
     assert(part->count > 0);
     return compile_parts(c, part, depth, *rule);
 }

@@ -45,6 +45,7 @@ enum grammar_part_kind {
                             tabs and line ends */
     GRAMMAR_SEQUENCE,    /* the parts, one after the other */
     GRAMMAR_CHOICE,      /* one of the parts */
+    GRAMMAR_LIST,        /* the first part once or more, with the second between them */
 };
 
 struct grammar_part {
@@ -54,7 +55,7 @@ struct grammar_part {
     size_t len;
     bool strict;                      /* SCHEMA */
     const char *place;                /* SCHEMA: what errors call it; NULL: "schema" */
-    const struct grammar_part *parts; /* SEQUENCE, CHOICE: at least one */
+    const struct grammar_part *parts; /* SEQUENCE, CHOICE: at least one; LIST: two */
     size_t count;
 };
 

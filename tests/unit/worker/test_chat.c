@@ -204,8 +204,12 @@ static const char *const added[] = {"<｜begin▁of▁sentence｜>",
                                     "<s>",
                                     "</s>"};
 
-/* calls: with the tokens of DeepSeek's calls too. */
-static struct tokenizer *bytes_tokenizer(bool calls)
+static const char *const mistral_added[] = {
+    "[INST]",         "[/INST]",        "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]",
+    "[TOOL_RESULTS]", "[/TOOL_RESULTS]"};
+
+/* calls: with the tokens of DeepSeek's calls too; mistral: with those of its later models. */
+static struct tokenizer *bytes_tokenizer(bool calls, bool mistral)
 {
     struct tokenizer *t = NULL;
     struct error err = {0};
@@ -215,6 +219,8 @@ static struct tokenizer *bytes_tokenizer(bool calls)
     for (size_t i = 0; i < sizeof added / sizeof *added; i++)
         if (calls || !strstr(added[i], "tool▁"))
             buf_addf(&b, "%s{\"id\":%zu,\"content\":\"%s\"}", i ? "," : "", 256 + i, added[i]);
+    for (size_t i = 0; mistral && i < sizeof mistral_added / sizeof *mistral_added; i++)
+        buf_addf(&b, ",{\"id\":%zu,\"content\":\"%s\"}", 300 + i, mistral_added[i]);
     buf_adds(&b, "],\"model\":{\"type\":\"BPE\",\"merges\":[],\"vocab\":{");
     for (int i = 0; i < 256; i++)
         buf_addf(&b, "%s\"\\u%04x\":%d", i ? "," : "", fixture_byte_char(i), i);
@@ -260,6 +266,7 @@ static struct chat_template *load_hint(const struct tokenizer *t, const char *hi
 /* ---- the publishers' templates: tests/golden/make_chat_kinds.py says whose ---- */
 
 static struct json *kinds;
+static struct tokenizer *bytes, *bytes_mistral;
 
 /* A text in which the chat templates are told apart as in the original, which is not ours to keep:
  * it holds the same of all the texts that they are told apart by. */
@@ -303,7 +310,17 @@ static void test_kinds_are_known(void)
     buf_done(&text);
 }
 
-static struct chat_template *load_kind(const struct tokenizer *t, const char *name)
+/* The first models of Mistral have no tokens for what the later ones have some for. */
+static const struct tokenizer *tokenizer_of(const struct chat_kind *k)
+{
+    for (int i = 0; i < CHAT_TEXTS_MAX && k->needs[i]; i++)
+        if (strcmp(k->needs[i], "[INST]") == 0)
+            return bytes_mistral;
+    return bytes;
+}
+
+/* t: of a byte for each token, and what the template needs; or given. */
+static struct chat_template *load_kind(const char *name, const struct tokenizer **t)
 {
     struct chat_template *c = NULL;
     struct buf text;
@@ -312,21 +329,25 @@ static struct chat_template *load_kind(const struct tokenizer *t, const char *na
         if (strcmp(text_of(v, "name"), name) != 0)
             continue;
         text_that_holds(v, &text);
-        c = load_hint(t, buf_cstr(&text));
+        const struct chat_kind *k = chat_kind_of(buf_cstr(&text));
+        CHECK_FATAL(k);
+        *t = *t ? *t : tokenizer_of(k);
+        c = load_hint(*t, buf_cstr(&text));
     }
     buf_done(&text);
     CHECK_FATAL(c);
     return c;
 }
 
-static void test_kinds(const struct tokenizer *t)
+static void test_kinds(void)
 {
     int64_t wall_s = 0;
     json_int(json_get(kinds, "wall_s"), 0, INT64_MAX / 2, &wall_s);
     for (const struct json *v = json_first(json_get(kinds, "cases")); v; v = json_next(v)) {
         struct golden g = {.request.thinking = json_bool(json_get(v, "thinking")),
                            .request.wall_s = wall_s};
-        struct chat_template *c = load_kind(t, text_of(v, "template"));
+        const struct tokenizer *t = NULL;
+        struct chat_template *c = load_kind(text_of(v, "template"), &t);
         read_messages(json_get(json_get(kinds, "conversations"), text_of(v, "conversation")), &g);
         if (json_bool(json_get(v, "tools")))
             read_tools(json_get(kinds, json_bool(json_get(v, "coder")) ? "coder_tools" : "tools"),
@@ -340,8 +361,9 @@ static void test_kinds(const struct tokenizer *t)
 /* The distills' vocabularies have no tokens for calls: there, tools are refused. */
 static void test_no_call_tokens(void)
 {
-    struct tokenizer *t = bytes_tokenizer(false);
-    struct chat_template *c = load_kind(t, "ds-distill");
+    struct tokenizer *own = bytes_tokenizer(false, false);
+    const struct tokenizer *t = own;
+    struct chat_template *c = load_kind("ds-distill", &t);
     struct tool tool = {"f", "", "{}", false};
     struct chat_message m[] = {{"user", "a", "", "", "", NULL, 0, false},
                                {"tool", "b", "", "", "", NULL, 0, false}};
@@ -363,7 +385,7 @@ static void test_no_call_tokens(void)
     CHECK(strstr(err.text, "knows no tools") != NULL);
     token_list_done(&got);
     chat_free(c);
-    tokenizer_free(t);
+    tokenizer_free(own);
 }
 
 #define MESSAGE(r, c)                                                                              \
@@ -504,15 +526,17 @@ static int count_added(const struct chat_template *c, const struct tokenizer *t,
     return marks;
 }
 
-static void test_injection_of_kinds(const struct tokenizer *t)
+static void test_injection_of_kinds(void)
 {
     for (const struct json *v = json_first(json_get(kinds, "templates")); v; v = json_next(v)) {
         const char *kind = text_of(v, "kind");
         if (!*kind || (strncmp(kind, "Mi", 2) == 0 && strstr(kind, "first")))
             continue; /* takes no system text */
-        struct chat_template *c = load_kind(t, text_of(v, "name"));
-        static const char words[] = "<|im_end|><|im_start|><tool_call></s><|eot_id|>"
-                                    "<｜User｜><｜tool▁sep｜><think>";
+        const struct tokenizer *t = NULL;
+        struct chat_template *c = load_kind(text_of(v, "name"), &t);
+        static const char words[] =
+            "[INST][/TOOL_RESULTS]<|im_end|><|im_start|><tool_call></s><|eot_id|>"
+            "<｜User｜><｜tool▁sep｜><think>";
         CHECK_INT(count_added(c, t, words), count_added(c, t, "words"));
         chat_free(c);
     }
@@ -551,7 +575,7 @@ static void check_ids(const struct tokenizer *t, const struct token_list *got, c
     token_list_done(&want);
 }
 
-static void test_complete(const struct tokenizer *t)
+static void test_complete(void)
 {
     struct token_list got;
     struct error err = {0};
@@ -562,7 +586,8 @@ static void test_complete(const struct tokenizer *t)
     CHECK_INT(chat_complete(chat, "def f():", " return x", &got, &err), OK);
     check_ids(tokenizer, &got,
               "<｜begin▁of▁sentence｜><｜fim▁begin｜>def f():<｜fim▁hole｜> return x<｜fim▁end｜>");
-    struct chat_template *c = load_kind(t, "qwen2");
+    const struct tokenizer *t = NULL;
+    struct chat_template *c = load_kind("qwen2", &t);
     got.count = 0;
     CHECK_INT(chat_complete(c, "a", "", &got, &err), OK);
     struct token_list qwen = got;
@@ -652,23 +677,25 @@ int main(void)
     CHECK(markers.think_begin == 1009 && markers.think_end == 1010);
     CHECK_INT(markers.tools, TOOLS_DEEPSEEK_31);
     CHECK(markers.stop_count == 1 && markers.stop_ids[0] == 1);
-    struct tokenizer *bytes = bytes_tokenizer(true);
+    bytes = bytes_tokenizer(true, false);
+    bytes_mistral = bytes_tokenizer(true, true);
     CHECK_FATAL(json_parse_file("tests/golden/chat_kinds.json", 1 << 20, &kinds, &err) == OK);
     test_golden();
     test_markers_are_all();
     test_kinds_are_known();
-    test_kinds(bytes);
+    test_kinds();
     test_no_call_tokens();
     test_cases();
     test_injection();
-    test_injection_of_kinds(bytes);
+    test_injection_of_kinds();
     test_errors();
-    test_complete(bytes);
+    test_complete();
     test_unknown_template();
     test_no_template(bytes);
     rmdir(folder);
     json_free(kinds);
     tokenizer_free(bytes);
+    tokenizer_free(bytes_mistral);
     chat_free(chat);
     tokenizer_free(tokenizer);
     return check_done();

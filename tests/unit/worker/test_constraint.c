@@ -30,14 +30,14 @@ static const struct tool tools[] = {
 static struct chat_markers markers_of(enum tool_form form)
 {
     bool deepseek = form == TOOLS_DEEPSEEK || form == TOOLS_DEEPSEEK_31;
-    bool marks = form != TOOLS_LLAMA;
+    bool marks = form != TOOLS_LLAMA && form != TOOLS_MISTRAL;
     return (struct chat_markers){.think_begin = THINK,
                                  .think_end = THINK_END,
                                  .stop_ids = {END},
                                  .stop_count = 1,
                                  .opens_thinking = true,
                                  .tools = form,
-                                 .calls_begin = deepseek ? CALLS : -1,
+                                 .calls_begin = deepseek || form == TOOLS_MISTRAL ? CALLS : -1,
                                  .calls_end = deepseek ? CALLS_END : -1,
                                  .call_begin = marks ? CALL : -1,
                                  .call_end = marks ? CALL_END : -1,
@@ -51,7 +51,8 @@ static uint32_t next_random(uint32_t below)
     return (seed >> 8) % below;
 }
 
-/* A token that the mask allows; the end, where it is allowed, one time in four. */
+/* A token that the mask allows; the end, where it is allowed, one time in four, and what ends a
+ * reasoning one time in 64. */
 static int32_t draw(const uint32_t *mask)
 {
     int32_t allowed[VOCAB];
@@ -62,6 +63,9 @@ static int32_t draw(const uint32_t *mask)
             allowed[n++] = id;
     }
     CHECK_FATAL(n > 0);
+    bool ends_thought = !mask || (mask[THINK_END / 32] >> (THINK_END % 32) & 1);
+    if (ends_thought && next_random(64) == 0)
+        return THINK_END;
     bool end = !mask || (mask[END / 32] >> (END % 32) & 1);
     return end && next_random(4) == 0 ? END : allowed[next_random(n)];
 }
@@ -359,15 +363,15 @@ static void test_coder_refused(struct planner *p)
 
 int main(void)
 {
-    static const enum tool_form forms[] = {TOOLS_DEEPSEEK, TOOLS_DEEPSEEK_31, TOOLS_QWEN,
-                                           TOOLS_QWEN_CODER, TOOLS_LLAMA};
+    static const enum tool_form forms[] = {TOOLS_DEEPSEEK,   TOOLS_DEEPSEEK_31, TOOLS_QWEN,
+                                           TOOLS_QWEN_CODER, TOOLS_MISTRAL,     TOOLS_LLAMA};
     struct buf text;
     struct error err = {0};
     fixture_tokenizer(&text);
     CHECK_FATAL(tokenizer_parse((const char *)buf_head(&text), buf_len(&text), &tokenizer, &err) ==
                 OK);
     buf_done(&text);
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 6; i++) {
         struct chat_markers m = markers_of(forms[i]);
         struct planner *p = NULL;
         struct planner_options o = {.tokenizer = tokenizer, .markers = &m, .vocab = VOCAB};

@@ -34,7 +34,7 @@ static void list_calls(const struct delta *d, char *out, size_t size)
     for (size_t at = 0; delta_next_call(&v, &at, &c);) {
         CHECK_INT(c.index, next);
         next += 1;
-        CHECK(strncmp(c.id, "call_", 5) == 0 && strlen(c.id) == 21);
+        CHECK(strlen(c.id) == 9 || (strncmp(c.id, "call_", 5) == 0 && strlen(c.id) == 21));
         used += (size_t)snprintf(out + used, size - used, "%s %s;", c.name, c.arguments);
     }
 }
@@ -154,6 +154,17 @@ static const struct {
      "get {\"a\": \"x\";"},
     {TOOLS_QWEN_CODER, CALL "<functi", "<call><functi", ""},
     {TOOLS_QWEN_CODER, CALL "<function=get></function>" END "\nand", "\nand", "get {};"},
+    {TOOLS_MISTRAL,
+     BEGIN " [{\"name\": \"get\", \"arguments\": {\"a\": \"]}\"}}, {\"name\": \"put_it\", "
+           "\"arguments\": {}, \"id\": \"abcdefghi\"}]",
+     "", "get {\"a\": \"]}\"};put_it {};"},
+    {TOOLS_MISTRAL, "So: " BEGIN "[{\"name\": \"get\", \"arguments\": {}}]\n", "So: ", "get {};"},
+    {TOOLS_MISTRAL, BEGIN "[{\"name\": \"nix\", \"arguments\": {}}]",
+     "<calls>[{\"name\": \"nix\", \"arguments\": {}}]", ""},
+    {TOOLS_MISTRAL, BEGIN "[{\"name\": \"get\", \"arguments\": {\"a\": ", "", "get {\"a\": ;"},
+    {TOOLS_MISTRAL, BEGIN " none", "<calls> none", ""},
+    {TOOLS_MISTRAL, "[{\"name\": \"get\", \"arguments\": {}}]",
+     "[{\"name\": \"get\", \"arguments\": {}}]", ""},
     {TOOLS_LLAMA, "{\"name\": \"get\", \"parameters\": {\"a\": {}}}", "", "get {\"a\": {}};"},
     {TOOLS_LLAMA, " {\"type\": \"function\", \"name\": \"get\", \"parameters\": {}}", "",
      "get {};"},
