@@ -1,8 +1,10 @@
 #include "worker/chat.h"
 
 #include "base/json.h"
+#include "tests/unit/worker/bytes_tokenizer.h"
 #include "tests/unit/worker/text_fixture.h"
 #include "worker/chat_private.h"
+#include "worker/textout.h"
 #include "worker/tokenizer_private.h"
 
 static struct tokenizer *tokenizer;
@@ -13,6 +15,16 @@ static const char *text_of(const struct json *v, const char *key)
     const char *text = json_string(json_get(v, key));
     return text ? text : "";
 }
+
+#define MESSAGE(r, c)                                                                              \
+    {                                                                                              \
+        .role = r, .content = c, .reasoning_content = "", .name = "", .tool_call_id = ""           \
+    }
+#define PREFIX(c, think)                                                                           \
+    {                                                                                              \
+        .role = "assistant", .content = c, .reasoning_content = think, .name = "",                 \
+        .tool_call_id = "", .prefix = true                                                         \
+    }
 
 enum { CALLS_MAX = 4, MESSAGES_MAX = 16, TOOLS_MAX = 4 };
 
@@ -172,66 +184,6 @@ static void test_golden(void)
     json_free(root);
 }
 
-/* ---- every kind, on a tokenizer of bytes with the tokens that the templates need ---- */
-
-static const char *const added[] = {"<｜begin▁of▁sentence｜>",
-                                    "<｜end▁of▁sentence｜>",
-                                    "<｜User｜>",
-                                    "<｜Assistant｜>",
-                                    "<｜tool▁calls▁begin｜>",
-                                    "<｜tool▁calls▁end｜>",
-                                    "<｜tool▁call▁begin｜>",
-                                    "<｜tool▁call▁end｜>",
-                                    "<｜tool▁sep｜>",
-                                    "<｜tool▁outputs▁begin｜>",
-                                    "<｜tool▁outputs▁end｜>",
-                                    "<｜tool▁output▁begin｜>",
-                                    "<｜tool▁output▁end｜>",
-                                    "<think>",
-                                    "</think>",
-                                    "<|im_start|>",
-                                    "<|im_end|>",
-                                    "<|endoftext|>",
-                                    "<tool_call>",
-                                    "</tool_call>",
-                                    "<|fim_prefix|>",
-                                    "<|fim_suffix|>",
-                                    "<|fim_middle|>",
-                                    "<|begin_of_text|>",
-                                    "<|start_header_id|>",
-                                    "<|end_header_id|>",
-                                    "<|eot_id|>",
-                                    "<s>",
-                                    "</s>"};
-
-static const char *const mistral_added[] = {
-    "[INST]",         "[/INST]",        "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]",
-    "[TOOL_RESULTS]", "[/TOOL_RESULTS]"};
-
-/* calls: with the tokens of DeepSeek's calls too; mistral: with those of its later models. */
-static struct tokenizer *bytes_tokenizer(bool calls, bool mistral)
-{
-    struct tokenizer *t = NULL;
-    struct error err = {0};
-    struct buf b;
-    buf_init(&b, 1 << 16);
-    buf_adds(&b, "{\"pre_tokenizer\":" FIXTURE_BYTE_LEVEL ",\"added_tokens\":[");
-    for (size_t i = 0; i < sizeof added / sizeof *added; i++)
-        if (calls || !strstr(added[i], "tool▁"))
-            buf_addf(&b, "%s{\"id\":%zu,\"content\":\"%s\"}", i ? "," : "", 256 + i, added[i]);
-    for (size_t i = 0; mistral && i < sizeof mistral_added / sizeof *mistral_added; i++)
-        buf_addf(&b, ",{\"id\":%zu,\"content\":\"%s\"}", 300 + i, mistral_added[i]);
-    buf_adds(&b, "],\"model\":{\"type\":\"BPE\",\"merges\":[],\"vocab\":{");
-    for (int i = 0; i < 256; i++)
-        buf_addf(&b, "%s\"\\u%04x\":%d", i ? "," : "", fixture_byte_char(i), i);
-    buf_adds(&b, "}}}");
-    CHECK_INT(tokenizer_parse((const char *)buf_head(&b), buf_len(&b), &t, &err), OK);
-    CHECK_STR(err.text, "");
-    buf_done(&b);
-    CHECK_FATAL(t);
-    return t;
-}
-
 static char folder[] = "/tmp/test_chat.XXXXXX";
 
 static void write_file(const char *name, const char *text)
@@ -358,6 +310,105 @@ static void test_kinds(void)
     }
 }
 
+/* What a model says is read in the form in which its template writes what it said: a message with
+ * calls, as the template shows it, read back. */
+static void read_back(const struct chat_template *c, const struct tokenizer *t,
+                      const struct golden *g, struct delta *made)
+{
+    struct chat_request in = g->request;
+    struct chat_markers markers;
+    struct token_list before, all;
+    struct error err = {0};
+    token_list_init(&before, 20000);
+    token_list_init(&all, 20000);
+    CHECK_INT(chat_render(c, &in, &all, &err), OK);
+    in.count--;
+    CHECK_INT(chat_render(c, &in, &before, &err), OK);
+    CHECK_STR(err.text, "");
+    chat_markers(c, &markers);
+    struct textout_options o = {
+        .tokenizer = t, .markers = &markers, .tools = in.tools, .tool_count = in.tool_count};
+    struct textout *text = textout_new(&o);
+    CHECK_FATAL(text);
+    size_t at = 0;
+    while (at < before.count && before.ids[at] == all.ids[at])
+        at++;
+    for (struct textout_said said = {0}; at < all.count && !said.stopped; at++)
+        CHECK_INT(textout_push(text, all.ids[at], made, &said), OK);
+    textout_free(text);
+    token_list_done(&before);
+    token_list_done(&all);
+}
+
+/* "name arguments" of each call, the arguments on one line. */
+static void list_calls(const struct delta *made, struct buf *out)
+{
+    struct delta_view v;
+    struct delta_call call;
+    struct buf arguments[CALLS_MAX];
+    int n = 0;
+    for (int i = 0; i < CALLS_MAX; i++)
+        buf_init(&arguments[i], 10000);
+    delta_see(made, &v);
+    for (size_t at = 0; delta_next_call(&v, &at, &call); n = (int)call.index + 1) {
+        CHECK_FATAL(call.index < CALLS_MAX);
+        CHECK_INT(buf_adds(out, *call.name ? call.name : ""), OK);
+        CHECK_INT(buf_adds(&arguments[call.index], call.arguments), OK);
+    }
+    for (int i = 0; i < n; i++) {
+        struct json *value = NULL;
+        CHECK_INT(json_parse(buf_cstr(&arguments[i]), buf_len(&arguments[i]), NULL, &value, NULL),
+                  OK);
+        CHECK_INT(json_put(out, value), OK);
+        json_free(value);
+    }
+    for (int i = 0; i < CALLS_MAX; i++)
+        buf_done(&arguments[i]);
+}
+
+static void test_calls_are_read(void)
+{
+    static struct tool_call calls[] = {
+        {"call00000", "get_weather", "{\"city\": \"12\", \"days\": 1}"},
+        {"call00001", "add", "{\"a\": 1.5}"}};
+    static const char both[] = "get_weatheradd{\"city\": \"12\", \"days\": 1}{\"a\": 1.5}";
+    int kinds_read = 0;
+    for (const struct json *v = json_first(json_get(kinds, "templates")); v; v = json_next(v)) {
+        const struct tokenizer *t = NULL;
+        struct golden g = {.request = {.messages = g.messages, .count = 2}};
+        struct delta made;
+        struct buf said;
+        if (!*text_of(v, "kind"))
+            continue;
+        struct chat_template *c = load_kind(text_of(v, "name"), &t);
+        struct chat_markers markers;
+        chat_markers(c, &markers);
+        read_tools(json_get(kinds, "tools"), &g);
+        delta_init(&made, 1 << 20);
+        buf_init(&said, 10000);
+        g.messages[0] = (struct chat_message)MESSAGE("user", "q");
+        g.messages[1] = (struct chat_message)MESSAGE("assistant", "");
+        g.messages[1].tool_calls = calls;
+        g.messages[1].tool_call_count = markers.tools == TOOLS_LLAMA ? 1 : 2;
+        if (markers.tools != TOOLS_NONE) {
+            read_back(c, t, &g, &made);
+            list_calls(&made, &said);
+            CHECK_INT(strncmp(buf_cstr(&said), "get_weather", 11), 0);
+            if (markers.tools != TOOLS_LLAMA)
+                CHECK_STR(buf_cstr(&said), both);
+            size_t len;
+            chat_trim(buf_cstr(&made.parts[DELTA_CONTENT]), &len);
+            CHECK_INT(len, 0);
+            kinds_read++;
+        }
+        buf_done(&said);
+        delta_done(&made);
+        golden_done(&g);
+        chat_free(c);
+    }
+    CHECK(kinds_read >= 20);
+}
+
 /* The distills' vocabularies have no tokens for calls: there, tools are refused. */
 static void test_no_call_tokens(void)
 {
@@ -387,16 +438,6 @@ static void test_no_call_tokens(void)
     chat_free(c);
     tokenizer_free(own);
 }
-
-#define MESSAGE(r, c)                                                                              \
-    {                                                                                              \
-        .role = r, .content = c, .reasoning_content = "", .name = "", .tool_call_id = ""           \
-    }
-#define PREFIX(c, think)                                                                           \
-    {                                                                                              \
-        .role = "assistant", .content = c, .reasoning_content = think, .name = "",                 \
-        .tool_call_id = "", .prefix = true                                                         \
-    }
 
 /* Renderings that the golden file does not have, as the texts that the template would give. */
 static const struct {
@@ -684,6 +725,7 @@ int main(void)
     test_markers_are_all();
     test_kinds_are_known();
     test_kinds();
+    test_calls_are_read();
     test_no_call_tokens();
     test_cases();
     test_injection();
