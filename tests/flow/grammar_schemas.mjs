@@ -179,10 +179,74 @@ function any(depth, refs) {
   return [{ anyOf: branches.map(([s]) => s) }, () => pick(branches)[1]()];
 }
 
+// Items one by one, then more of one kind, none, or any.
+function tuple(depth, refs) {
+  const parts = times(1 + below(3), () => schema(depth - 1, refs));
+  const s = { type: "array", prefixItems: parts.map(([p]) => p) };
+  const first = () => parts.map(([, m]) => m());
+  const kind = below(4);
+  if (kind === 0) return [{ ...s, items: false, minItems: parts.length }, first];
+  if (kind === 1) return [{ ...s, items: false }, () => first().slice(0, below(parts.length + 1))];
+  if (kind === 2) return [s, () => (chance(0.5) ? [...first(), free()] : first().slice(0, below(parts.length + 1)))];
+  const [items, make] = schema(depth - 1, refs), most = parts.length + below(3), least = below(most + 1);
+  return [{ ...s, items, minItems: least, maxItems: most },
+    () => [...first(), ...times(2, make)].slice(0, least + below(most - least + 1))];
+}
+
+// Exactly one: told apart by a member, by type, by values.
+function one(depth, refs) {
+  const kind = below(3);
+  if (kind === 0) {
+    const tag = pick(names), kinds = [...new Set(times(1 + below(4), () => pick(["a", "ab", "b", 1, null])))];
+    const branches = kinds.map((k) => {
+      const [s, make] = object(depth, refs);
+      const { [tag]: gone, ...properties } = s.properties;
+      const rest = (o) => Object.fromEntries(Object.entries(o).filter(([key]) => key !== tag));
+      return [{ ...s, properties: { [tag]: chance(0.5) ? { const: k } : { enum: [k] }, ...properties }, required: [...new Set([tag, ...s.required])] },
+        () => ({ [tag]: k, ...rest(make()) })];
+    });
+    return [{ oneOf: branches.map(([s]) => s), ...(chance(0.3) ? { discriminator: { propertyName: tag } } : {}) }, () => pick(branches)[1]()];
+  }
+  if (kind === 1) {
+    const branches = [string, integer, array, object, () => [{ type: "null" }, () => null], () => [{ const: true }, () => true]]
+      .filter(() => chance(0.6)).map((f) => f(depth, refs));
+    if (!branches.length) return string();
+    return [{ oneOf: branches.map(([s]) => s) }, () => pick(branches)[1]()];
+  }
+  return [{ oneOf: [{ enum: ["a", 1] }, { const: "b" }, { enum: [null, 2, {}] }] }, () => pick(["a", 1, "b", null, 2, {}])];
+}
+
+// One schema taken apart, its parts to hold together, and beside them what says no more.
+function all(depth, refs) {
+  const [s, make] = pick([() => object(depth, refs), string, integer, number, () => array(depth, refs)])();
+  const { type, ...rest } = s;
+  if (type !== "object") {
+    const parts = Object.entries(rest).map(([key, value]) => (chance(0.5) ? { type, [key]: value } : { [key]: value }));
+    return [{ ...(chance(0.5) ? { type } : {}), allOf: [{ type }, ...parts, ...(chance(0.3) ? parts.slice(0, 1) : [])] }, make];
+  }
+  const { properties, required, ...others } = s;
+  const half = Object.keys(properties).filter(() => chance(0.5));
+  const only = (o, keep) => Object.fromEntries(Object.entries(o).filter(([key]) => half.includes(key) === keep));
+  const closed = others.additionalProperties !== undefined;
+  // A part that forbids or restricts other members names them all.
+  const first = closed ? { type, properties, ...others } : { type, properties: only(properties, true) };
+  const second = { properties: only(properties, false), required };
+  if (others.additionalProperties === undefined && !Object.keys(second.properties).length) delete second.properties;
+  if (closed && !Object.keys(second.properties).length) delete second.properties;
+  if (others.additionalProperties !== undefined && others.additionalProperties !== false && second.properties)
+    second.additionalProperties = true;
+  const order = [...Object.keys(first.properties), ...Object.keys(properties)];
+  const ordered = () => {
+    const o = make();
+    return Object.fromEntries([...new Set([...order, ...Object.keys(o)])].filter((key) => Object.hasOwn(o, key)).map((key) => [key, o[key]]));
+  };
+  return [chance(0.5) ? { allOf: [first, second] } : { ...second, allOf: [first, true] }, ordered];
+}
+
 // Leaves as a rule; with depth left, containers; and what the definitions hold.
 function schema(depth, refs) {
   if (refs.length && chance(0.2)) return pick(refs);
-  if (depth > 0 && chance(0.65)) return pick([array, object, object, any])(depth, refs);
+  if (depth > 0 && chance(0.65)) return pick([array, tuple, object, object, any, one, all])(depth, refs);
   const literal = free();
   return pick([
     string, string, integer, number,

@@ -3,11 +3,11 @@
  * which state.h turns into masks of the tokens that may come next. What a grammar accepts is valid
  * JSON and satisfies the schema; whatever it accepts can always be ended.
  *
- * Schemas: type (a name or several), enum, const, anyOf, oneOf and allOf of one alternative, $ref
- * into the same document (recursion included), $defs, properties, required, additionalProperties,
- * items, minItems, maxItems, pattern (regex.h), format (date-time, date, time, uuid, email, ipv4;
- * others are annotations), minLength, maxLength, minimum, maximum, exclusiveMinimum,
- * exclusiveMaximum. Annotations (title, description, default, ...) are ignored; a keyword that
+ * Schemas: type (a name or several), enum, const, anyOf, oneOf of schemas that have no value in
+ * common, allOf, $ref into the same document (recursion included), $defs, properties, required,
+ * additionalProperties, items, prefixItems, minItems, maxItems, pattern (regex.h), format
+ * (date-time, date, time, uuid, email, ipv4; others are annotations), minLength, maxLength, minimum,
+ * maximum, exclusiveMinimum, exclusiveMaximum. Annotations (title, description, default, ...) are ignored; a keyword that
  * would change the meaning is an error. strict: every property is required, additionalProperties is
  * false, and unknown keywords are errors. Otherwise an object that names properties may have only
  * these, unless additionalProperties says more.

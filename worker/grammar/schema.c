@@ -66,6 +66,7 @@ static const char *const used[] = {"type",
                                    "properties",
                                    "required",
                                    "items",
+                                   "prefixItems",
                                    "additionalProperties",
                                    "definitions",
                                    "minItems",
@@ -94,6 +95,7 @@ static const char *const annotations[] = {"title",
                                           "contentMediaType",
                                           "$anchor",
                                           "nullable",
+                                          "discriminator", /* the branches say it themselves */
                                           NULL};
 static const char *const unsupported[] = {"multipleOf",
                                           "not",
@@ -104,7 +106,6 @@ static const char *const unsupported[] = {"multipleOf",
                                           "minContains",
                                           "maxContains",
                                           "uniqueItems",
-                                          "prefixItems",
                                           "additionalItems",
                                           "patternProperties",
                                           "propertyNames",
@@ -118,7 +119,6 @@ static const char *const unsupported[] = {"multipleOf",
                                           "$dynamicRef",
                                           "$recursiveRef",
                                           "contentSchema",
-                                          "discriminator",
                                           NULL};
 
 static bool listed(const char *const *list, const char *word)
@@ -129,7 +129,7 @@ static bool listed(const char *const *list, const char *word)
     return false;
 }
 
-static enum status check_keywords(struct schema *s, const struct json *v)
+enum status schema_check_keywords(struct schema *s, const struct json *v)
 {
     for (const struct json *k = json_first(v); k; k = json_next(k)) {
         const char *key = json_key(k);
@@ -144,18 +144,23 @@ static enum status check_keywords(struct schema *s, const struct json *v)
     return OK;
 }
 
-/* No keyword may stand beside `keyword` but annotations, definitions and `also`. */
-static enum status check_alone(struct schema *s, const struct json *v, const char *keyword,
-                               const char *also)
+/* A keyword beside `keyword` that is no annotation, no definition and not `also`; NULL: none. */
+static const char *sibling(const struct json *v, const char *keyword, const char *also)
 {
     for (const struct json *k = json_first(v); k; k = json_next(k)) {
         const char *key = json_key(k);
-        if (strcmp(key, keyword) == 0 || (also && strcmp(key, also) == 0) || !listed(used, key) ||
-            strcmp(key, "$defs") == 0 || strcmp(key, "definitions") == 0)
-            continue;
-        return schema_error(s, INVALID, key, "not supported beside %s", keyword);
+        if (strcmp(key, keyword) != 0 && !(also && strcmp(key, also) == 0) && listed(used, key) &&
+            strcmp(key, "$defs") != 0 && strcmp(key, "definitions") != 0)
+            return key;
     }
-    return OK;
+    return NULL;
+}
+
+static enum status check_alone(struct schema *s, const struct json *v, const char *keyword,
+                               const char *also)
+{
+    const char *other = sibling(v, keyword, also);
+    return other ? schema_error(s, INVALID, other, "not supported beside %s", keyword) : OK;
 }
 
 static int type_of(const char *name)
@@ -168,27 +173,41 @@ static int type_of(const char *name)
     return 0;
 }
 
-static enum status read_types(struct schema *s, const struct json *type, int *out)
+bool schema_read_types(const struct json *type, int *out)
 {
-    int types = 0;
-    if (json_is_array(type)) {
-        for (const struct json *t = json_first(type); t; t = json_next(t)) {
-            int one = type_of(json_string(t));
-            if (!one)
-                return schema_error(s, INVALID, "type", "unknown type");
-            types |= one;
-        }
-    } else {
-        types = type_of(json_string(type));
+    int types = 0, one = 0;
+    if (!json_is_array(type))
+        types = one = type_of(json_string(type));
+    for (const struct json *t = json_is_array(type) ? json_first(type) : NULL; t;
+         t = json_next(t)) {
+        one = type_of(json_string(t));
+        if (!one)
+            return false;
+        types |= one;
     }
-    if (!types)
-        return schema_error(s, INVALID, "type", "must be a type's name, or a list of them");
-    *out = types;
-    return OK;
+    if (types)
+        *out = types;
+    return types != 0;
 }
 
-/* The types that keywords speak of, where no type is given; 0: none. */
-static int implied_types(const struct json *v)
+static enum status read_types(struct schema *s, const struct json *type, int *out)
+{
+    return schema_read_types(type, out)
+               ? OK
+               : schema_error(s, INVALID, "type", "must be a type's name, or a list of them");
+}
+
+int schema_common_types(int a, int b)
+{
+    int both = a & b;
+    if (a & TYPE_NUMBER)
+        both |= b & TYPE_INTEGER;
+    if (b & TYPE_NUMBER)
+        both |= a & TYPE_INTEGER;
+    return both;
+}
+
+int schema_implied_types(const struct json *v)
 {
     static const struct {
         const char *keyword;
@@ -198,6 +217,7 @@ static int implied_types(const struct json *v)
         {"required", TYPE_OBJECT},
         {"additionalProperties", TYPE_OBJECT},
         {"items", TYPE_ARRAY},
+        {"prefixItems", TYPE_ARRAY},
         {"minItems", TYPE_ARRAY},
         {"maxItems", TYPE_ARRAY},
         {"pattern", TYPE_STRING},
@@ -227,17 +247,13 @@ static enum status types_of(struct schema *s, const struct json *v, const struct
     if (st != OK)
         return st;
     if (own && around) {
-        int both = types & around;
-        if (around & TYPE_NUMBER)
-            both |= types & TYPE_INTEGER;
-        if (types & TYPE_NUMBER)
-            both |= around & TYPE_INTEGER;
+        int both = schema_common_types(types, around);
         if (!both)
             return schema_error(s, INVALID, "type", "contradicts the type around it");
         types = both;
     }
     if (!own)
-        types = around ? around : implied_types(v);
+        types = around ? around : schema_implied_types(v);
     if (types & TYPE_NUMBER)
         types &= ~TYPE_INTEGER;
     *out = types;
@@ -286,20 +302,43 @@ static enum status compile_types(struct schema *s, const struct json *v, int typ
     return st;
 }
 
+/* With oneOf, exactly one may hold: so it is when no two can, and then it is the same as anyOf. */
+static enum status check_disjoint(struct schema *s, const struct json *list)
+{
+    int i = 0;
+    for (const struct json *a = json_first(list); a; a = json_next(a), i++) {
+        int k = i + 1;
+        for (const struct json *b = json_next(a); b; b = json_next(b), k++)
+            if (!schema_disjoint(s, a, b))
+                return s->a->status != OK
+                           ? schema_full(s)
+                           : schema_error(s, INVALID, "oneOf",
+                                          "schemas %d and %d may hold together: not supported", i,
+                                          k);
+    }
+    return OK;
+}
+
 static enum status compile_branches(struct schema *s, const struct json *v, const char *keyword,
                                     const struct json *outer, struct call *out)
 {
     const struct json *list = json_get(v, keyword), *type = json_get(v, "type");
     int count = json_count(list);
+    bool all = strcmp(keyword, "allOf") == 0;
     if (!json_is_array(list) || count == 0)
         return schema_error(s, INVALID, keyword, "must be a list of schemas, not empty");
-    if (strcmp(keyword, "anyOf") != 0 && count > 1)
-        return schema_error(s, INVALID, keyword, "not supported with more than one schema");
+    if (all && s->strict && count > 1)
+        return schema_error(s, INVALID, keyword,
+                            "not supported with more than one schema in a strict schema");
+    if (all && !s->strict && (count > 1 || sibling(v, keyword, "type")))
+        return schema_all_of(s, v, outer, out);
     if (count > SCHEMA_BRANCHES_MAX)
         return schema_error(s, LIMITED, keyword, "more than %d schemas", SCHEMA_BRANCHES_MAX);
     if (type && outer)
         return schema_error(s, INVALID, "type", "not supported here and around it");
     enum status st = check_alone(s, v, keyword, "type");
+    if (st == OK && strcmp(keyword, "oneOf") == 0)
+        st = check_disjoint(s, list);
     struct call calls[SCHEMA_BRANCHES_MAX];
     int i = 0;
     for (const struct json *b = json_first(list); b && st == OK; b = json_next(b), i++) {
@@ -382,26 +421,91 @@ static enum status add_ref(struct schema *s, const struct json *target, uint32_t
     return OK;
 }
 
-static enum status compile_ref(struct schema *s, const struct json *v, struct call *out)
+struct schema_text {
+    struct schema_text *next;
+    struct json *doc;
+    uint32_t rule;
+    size_t len;
+    char text[];
+};
+
+enum status schema_add_text(struct schema *s, const char *text, size_t len, struct call *out)
+{
+    static const struct json_limits limits = {64, 50000, 1 << 24};
+    for (const struct schema_text *t = s->texts; t; t = t->next)
+        if (t->len == len && memcmp(t->text, text, len) == 0) {
+            *out = schema_call(t->rule);
+            return OK;
+        }
+    if (!automaton_work(s->a, len))
+        return schema_full(s);
+    struct schema_text *made = malloc(sizeof *made + len);
+    if (!made)
+        return error_set(s->err, NOMEM, "out of memory");
+    enum status st = json_parse(text, len, &limits, &made->doc, s->err);
+    if (st != OK) {
+        free(made);
+        return st == NOMEM ? st : schema_error(s, LIMITED, NULL, "too deep or too large");
+    }
+    memcpy(made->text, text, len);
+    made->len = len;
+    made->next = s->texts;
+    s->texts = made;
+    st = add_ref(s, made->doc, &made->rule);
+    *out = schema_call(made->rule);
+    return st;
+}
+
+static void texts_free(struct schema_text *t)
+{
+    while (t) {
+        struct schema_text *next = t->next;
+        json_free(t->doc);
+        free(t);
+        t = next;
+    }
+}
+
+/* What a "$ref" points at; if asked, as a rule. */
+static const struct json *follow(struct schema *s, const struct json *v, uint32_t *rule,
+                                 enum status *st)
+{
+    const char *ref = json_string(json_get(v, "$ref"));
+    char before[SCHEMA_PLACE_MAX];
+    size_t len = s->place_len;
+    memcpy(before, s->place, len + 1);
+    schema_leave(s, s->place_root);
+    const struct json *target = ref && *ref == '#' ? resolve(s, ref) : NULL;
+    if (target && rule)
+        *st = add_ref(s, target, rule);
+    memcpy(s->place, before, len + 1);
+    s->place_len = len;
+    return target;
+}
+
+const struct json *schema_target(struct schema *s, const struct json *v)
+{
+    return follow(s, v, NULL, NULL);
+}
+
+enum status schema_check_ref(struct schema *s, const struct json *v)
 {
     const char *ref = json_string(json_get(v, "$ref"));
     if (!ref || *ref != '#')
         return schema_error(s, INVALID, "$ref",
                             "must point into the schema itself, like #/$defs/x");
     enum status st = check_alone(s, v, "$ref", NULL);
-    if (st != OK)
-        return st;
-    char before[SCHEMA_PLACE_MAX];
-    size_t len = s->place_len;
-    memcpy(before, s->place, len + 1);
-    schema_leave(s, s->place_root);
-    const struct json *target = resolve(s, ref);
-    uint32_t rule = 0;
-    st = target ? add_ref(s, target, &rule) : NOT_FOUND;
-    memcpy(s->place, before, len + 1);
-    s->place_len = len;
-    if (st == NOT_FOUND)
+    if (st == OK && !schema_target(s, v))
         return schema_error(s, INVALID, "$ref", "%.100s is not in the schema", ref);
+    return st;
+}
+
+static enum status compile_ref(struct schema *s, const struct json *v, struct call *out)
+{
+    enum status st = schema_check_ref(s, v);
+    uint32_t rule = 0;
+    if (st == OK)
+        follow(s, v, &rule, &st);
     *out = schema_call(rule);
     return st;
 }
@@ -418,7 +522,7 @@ enum status schema_value(struct schema *s, const struct json *v, const struct js
     }
     if (!json_is_object(v))
         return schema_error(s, INVALID, NULL, "must be a schema: an object, true or false");
-    enum status st = check_keywords(s, v);
+    enum status st = schema_check_keywords(s, v);
     if (st != OK)
         return st;
     if (json_get(v, "$ref"))
@@ -475,6 +579,7 @@ enum status schema_compile(struct automaton *a, const struct schema_source *sour
     if (st == OK)
         st = compile_refs(&s);
     free(s.refs);
+    texts_free(s.texts);
     json_free(root);
     return st;
 }

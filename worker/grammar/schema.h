@@ -41,6 +41,7 @@ struct schema {
         char place[SCHEMA_PLACE_MAX];
     } * refs; /* schemas that are rules, the root first; compiled in order */
     uint32_t ref_count;
+    struct schema_text *texts; /* schemas that were put together */
 };
 
 /* Adds a step (".properties", "[2]") to the place; returns what schema_leave takes. */
@@ -65,6 +66,25 @@ enum status schema_string(struct schema *s, const struct json *v, struct call *o
 enum status schema_number(struct schema *s, const struct json *v, bool integer, struct call *out);
 /* enum and const. types: a set of enum schema_type. */
 enum status schema_literals(struct schema *s, const struct json *v, int types, struct call *out);
+
+/* What a "$ref" points at; NULL: nothing. */
+const struct json *schema_target(struct schema *s, const struct json *v);
+enum status schema_check_ref(struct schema *s, const struct json *v);
+enum status schema_check_keywords(struct schema *s, const struct json *v);
+/* A set of enum schema_type from a "type". False: it is none. */
+bool schema_read_types(const struct json *type, int *out);
+int schema_common_types(int a, int b);
+/* The types that keywords speak of, where no type is given; 0: none. */
+int schema_implied_types(const struct json *v);
+
+/* schema_merge.c: an allOf of several, its siblings included. */
+enum status schema_all_of(struct schema *s, const struct json *v, const struct json *outer,
+                          struct call *out);
+/* Another schema's text as a rule; the same text gives the same rule. */
+enum status schema_add_text(struct schema *s, const char *text, size_t len, struct call *out);
+/* schema_disjoint.c: no value is valid for both; false: that is not easily seen. */
+bool schema_disjoint(struct schema *s, const struct json *a, const struct json *b);
+bool schema_equal(const struct json *a, const struct json *b); /* as JSON Schema compares values */
 
 /* JSON in its compact form, strings as dfa_rule writes them. */
 enum status schema_write(struct buf *out, const struct json *v);

@@ -313,22 +313,32 @@ enum status schema_object(struct schema *s, const struct json *v, struct call *o
     return st;
 }
 
-/* Items one after the other: as many groups of nodes as minItems or maxItems make different. */
-static enum status build_array(struct schema *s, uint32_t rule, struct call item, uint32_t least,
-                               uint32_t most)
+struct array {
+    struct call *prefix; /* of the first items */
+    uint32_t prefixed;
+    struct call item; /* of the others */
+    uint32_t least, most;
+};
+
+/* Items one after the other: as many groups of nodes as the prefix, minItems or maxItems make
+ * different. */
+static enum status build_array(struct schema *s, uint32_t rule, const struct array *array)
 {
     struct automaton *a = s->a;
     uint32_t opened = automaton_node(a), first = automaton_node(a), closing = automaton_node(a);
     uint32_t end = automaton_node(a), before = first;
+    uint32_t least = array->least, most = array->most;
     automaton_flag(a, end, NODE_ACCEPT);
     automaton_edge(a, automaton_start(a, rule), '[', '[', opened);
     automaton_call(a, opened, RULE_GAP, first);
     automaton_edge(a, closing, ']', ']', end);
     if (least == 0)
         automaton_edge(a, first, ']', ']', end);
-    uint32_t groups = most != UINT32_MAX ? most : least > 1 ? least : 1;
+    uint32_t enough = array->prefixed + 1 > least ? array->prefixed + 1 : least;
+    uint32_t groups = most != UINT32_MAX ? most : enough;
     for (uint32_t i = 1; i <= groups && a->status == OK; i++) {
         uint32_t after = automaton_node(a);
+        struct call item = i <= array->prefixed ? array->prefix[i - 1] : array->item;
         item.to = after;
         automaton_call_string(a, before, item);
         if (i >= least)
@@ -348,28 +358,74 @@ static enum status build_array(struct schema *s, uint32_t rule, struct call item
     return a->status == OK ? OK : schema_full(s);
 }
 
-enum status schema_array(struct schema *s, const struct json *v, struct call *out)
+static bool is_false(const struct json *v)
 {
-    uint32_t least = 0, most = UINT32_MAX;
-    const struct json *items = json_get(v, "items");
-    struct call item = schema_call(RULE_VALUE);
-    enum status st = schema_count(s, v, "minItems", SCHEMA_ITEMS_MAX, &least);
-    if (st == OK)
-        st = schema_count(s, v, "maxItems", SCHEMA_ITEMS_MAX, &most);
-    if (st != OK)
-        return st;
-    if (least > most)
-        return schema_error(s, INVALID, "minItems", "is more than maxItems");
-    if (json_is_bool(items) && !json_bool(items) && least == 0) {
-        most = 0;
-    } else if (items && most > 0) {
-        size_t before = schema_enter(s, ".items");
-        st = schema_value(s, items, NULL, &item);
+    return json_is_bool(v) && !json_bool(v);
+}
+
+/* Where no item may come, the array ends before. */
+static void end_before(struct array *a, uint32_t count)
+{
+    if (a->most > count)
+        a->most = count;
+}
+
+static enum status read_prefix(struct schema *s, const struct json *list, struct array *a)
+{
+    if (!json_is_array(list) || json_count(list) == 0)
+        return schema_error(s, INVALID, "prefixItems", "must be a list of schemas, not empty");
+    if (json_count(list) > SCHEMA_ITEMS_MAX)
+        return schema_error(s, LIMITED, "prefixItems", "more than %d schemas", SCHEMA_ITEMS_MAX);
+    a->prefix = malloc((size_t)json_count(list) * sizeof *a->prefix);
+    if (!a->prefix)
+        return error_set(s->err, NOMEM, "out of memory");
+    enum status st = OK;
+    for (const struct json *v = json_first(list); v && st == OK && a->prefixed < a->most;
+         v = json_next(v)) {
+        if (is_false(v)) {
+            end_before(a, a->prefixed);
+            break;
+        }
+        size_t before = schema_enter(s, ".prefixItems[%u]", (unsigned)a->prefixed);
+        st = schema_value(s, v, NULL, &a->prefix[a->prefixed++]);
         schema_leave(s, before);
     }
+    return st;
+}
+
+static enum status read_items(struct schema *s, const struct json *v, struct array *a)
+{
+    const struct json *items = json_get(v, "items"), *prefix = json_get(v, "prefixItems");
+    enum status st = prefix ? read_prefix(s, prefix, a) : OK;
     if (st != OK)
         return st;
-    uint32_t rule = automaton_rule(s->a, s->place);
-    *out = schema_call(rule);
-    return build_array(s, rule, item, least, most);
+    if (is_false(items)) {
+        end_before(a, a->prefixed);
+    } else if (items && a->most > a->prefixed) {
+        size_t before = schema_enter(s, ".items");
+        st = schema_value(s, items, NULL, &a->item);
+        schema_leave(s, before);
+    }
+    if (st == OK && a->least > a->most)
+        st = schema_error(s, INVALID, "minItems", "is more than there may be");
+    return st;
+}
+
+enum status schema_array(struct schema *s, const struct json *v, struct call *out)
+{
+    struct array a = {.item = schema_call(RULE_VALUE), .most = UINT32_MAX};
+    enum status st = schema_count(s, v, "minItems", SCHEMA_ITEMS_MAX, &a.least);
+    if (st == OK)
+        st = schema_count(s, v, "maxItems", SCHEMA_ITEMS_MAX, &a.most);
+    if (st == OK && a.least > a.most)
+        st = schema_error(s, INVALID, "minItems", "is more than maxItems");
+    if (st == OK)
+        st = read_items(s, v, &a);
+    if (st == OK) {
+        uint32_t rule = automaton_rule(s->a, s->place);
+        *out = schema_call(rule);
+        st = build_array(s, rule, &a);
+    }
+    free(a.prefix);
+    return st;
 }

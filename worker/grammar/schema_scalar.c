@@ -241,7 +241,8 @@ static bool literal_fits(const struct literal_rules *r, const struct json *v)
 static enum status read_rules(struct schema *s, const struct json *v, struct literal_rules *r)
 {
     static const char *const no_sibling[] = {"properties", "required", "additionalProperties",
-                                             "items",      "minItems", "maxItems"};
+                                             "items",      "minItems", "maxItems",
+                                             "prefixItems"};
     for (size_t i = 0; i < sizeof no_sibling / sizeof *no_sibling; i++)
         if (json_get(v, no_sibling[i]))
             return schema_error(s, INVALID, no_sibling[i], "not supported beside enum or const");
