@@ -3,6 +3,10 @@
  * row's chosen ones are found first; then all (expert, its rows) pairs are worked through as one
  * list. A row's results are added in a fixed order, shared experts first, then the chosen in
  * ascending order, whoever else is in the batch.
+ *
+ * Many rows keep the arithmetic busy: there each task of the last products goes over all groups,
+ * for some columns of x. Few rows wait for memory, which is read best in long pieces: there a task
+ * has whole matrices, the results are kept apart, and added up at the end.
  */
 #include <assert.h>
 
@@ -57,6 +61,7 @@ static void sort_by_expert(const struct pass *p, const struct member_scratch *ow
         int at = start[s->experts[i]]++;
         own->group_rows[at] = i / c->chosen;
         own->group_weights[at] = s->weights[i];
+        own->group_place[i] = at;
     }
     for (int e = c->experts; e > 0; e--)
         start[e] = start[e - 1];
@@ -69,11 +74,18 @@ static size_t active_stride(const struct model *m, const struct mlp *mlp)
     return kernels_input_bytes(model_input(m, &mlp->down), mlp->width) / sizeof(float);
 }
 
+/* Where the groups' results wait to be added up; NULL: they are not kept apart. */
+static float *results_of(const struct pass *p)
+{
+    return p->count <= APART_ROWS ? p->m->scratch.results : NULL;
+}
+
 static void make_groups(const struct pass *p, const struct layer *l,
                         const struct member_scratch *own, struct groups *g)
 {
     const struct model *m = p->m;
-    float *active = m->scratch.active;
+    float *active = m->scratch.active, *results = results_of(p);
+    size_t hidden = (size_t)m->config.hidden;
     g->count = 0;
     if (l->dense.width) {
         g->items[g->count++] = (struct group){
@@ -81,8 +93,10 @@ static void make_groups(const struct pass *p, const struct layer *l,
             .count = p->count,
             .active = active,
             .active_stride = active_stride(m, &l->dense),
+            .results = results,
         };
         active += (size_t)p->count * active_stride(m, &l->dense);
+        results += results ? (size_t)p->count * hidden : 0;
     }
     if (!l->experts)
         return;
@@ -98,6 +112,7 @@ static void make_groups(const struct pass *p, const struct layer *l,
                 .count = n,
                 .active = active + (size_t)from * stride,
                 .active_stride = stride,
+                .results = results ? results + (size_t)from * hidden : NULL,
             };
     }
 }
@@ -184,26 +199,60 @@ static int unit_panels(const struct mlp *mlp)
     return mlp->width % QUANT_BLOCK ? 1 : QUANT_BLOCK / 16;
 }
 
-/* The units are of a few panels, group after group, each as heavy as its group has rows. */
-static void gate_up_phase(const struct pass *p, const struct groups *g, int member)
+/* Output panels [begin, end) of a group, apart. */
+static void multiply_down(const struct pass *p, const struct group *g, int begin, int end,
+                          struct member_scratch *own)
+{
+    const struct model *m = p->m;
+    struct product down = {.w = &g->mlp->down, .begin = begin, .end = end, .count = g->count};
+    down.in.type = model_input(m, down.w);
+    down.in.stride = g->active_stride;
+    down.in.data = g->active;
+    down.out = g->results + (size_t)begin * 16;
+    down.out_stride = (size_t)m->config.hidden;
+    m->kernels->matmul(&down);
+}
+
+/* One of the two products of all groups, shared out among the members. */
+struct sharing {
+    void (*run)(const struct pass *p, const struct group *g, int begin, int end,
+                struct member_scratch *own);
+    bool down;
+};
+
+static int units_of(const struct pass *p, const struct sharing *s, const struct mlp *mlp, int *unit)
+{
+    *unit = s->down ? 1 : unit_panels(mlp);
+    return (s->down ? p->m->config.hidden : mlp->width) / 16 / *unit;
+}
+
+/* What a unit takes: memory for its weights, arithmetic for its rows. */
+static int64_t weight_of(const struct group *g, int unit)
+{
+    return (int64_t)(g->count + 4) * unit * g->mlp->down.cols;
+}
+
+/* The units are of a few panels, group after group. */
+static void share_out(const struct pass *p, const struct groups *g, const struct sharing *s,
+                      int member)
 {
     int64_t work = 0;
+    int unit;
     for (int i = 0; i < g->count; i++)
-        work += (int64_t)g->items[i].mlp->width * g->items[i].count;
+        work += units_of(p, s, g->items[i].mlp, &unit) * weight_of(&g->items[i], unit);
     int threads = pool_members(p->m->pool), tasks = p->count < TICKETS_FROM ? threads : 8 * threads;
     for (int t = pass_first(p, member); t < tasks; t = pass_next(p, t)) {
         int64_t from = work * t / tasks, to = work * (t + 1) / tasks, at = 0;
         for (int i = 0; i < g->count && at < to; i++) {
-            int unit = unit_panels(g->items[i].mlp);
-            int64_t weight = (int64_t)g->items[i].count * unit * 16;
-            int64_t units = g->items[i].mlp->width / 16 / unit;
+            int64_t units = units_of(p, s, g->items[i].mlp, &unit);
+            int64_t weight = weight_of(&g->items[i], unit);
             int64_t begin = from > at ? (from - at + weight - 1) / weight : 0;
             int64_t end = (to - at + weight - 1) / weight;
             if (end > units)
                 end = units;
             if (begin < end)
-                activate(p, &g->items[i], (int)begin * unit, (int)end * unit,
-                         &p->m->scratch.members[member]);
+                s->run(p, &g->items[i], (int)begin * unit, (int)end * unit,
+                       &p->m->scratch.members[member]);
             at += weight * units;
         }
     }
@@ -240,16 +289,44 @@ static void down_panels(const struct pass *p, const struct groups *g, int begin,
 
 static void down_phase(const struct pass *p, const struct groups *g, int member)
 {
-    int panels = p->m->config.hidden / 16, threads = pool_members(p->m->pool);
-    int most = p->count < TICKETS_FROM ? 2 * tile_panels(p->count) : TILE_PANELS;
-    int tasks = (panels + most - 1) / most;
-    tasks = (tasks + threads - 1) / threads * threads;
-    if (tasks > panels)
-        tasks = panels;
+    int panels = p->m->config.hidden / 16, tasks = (panels + TILE_PANELS - 1) / TILE_PANELS;
     for (int t = pass_first(p, member); t < tasks; t = pass_next(p, t))
         down_panels(p, g, panels * t / tasks, panels * (t + 1) / tasks,
                     &p->m->scratch.members[member]);
     pool_barrier(p->m->pool);
+}
+
+/* Whole groups, when there are enough of them that no member has much more to do than another:
+ * nobody waits between their products. */
+static void run_groups(const struct pass *p, const struct groups *g, int member)
+{
+    struct member_scratch *own = &p->m->scratch.members[member];
+    int panels = p->m->config.hidden / 16;
+    for (int i = pass_first(p, member); i < g->count; i = pass_next(p, i)) {
+        activate(p, &g->items[i], 0, g->items[i].mlp->width / 16, own);
+        multiply_down(p, &g->items[i], 0, panels, own);
+    }
+    pool_barrier(p->m->pool);
+}
+
+/* The member's own rows. */
+static void add_up(const struct pass *p, const struct layer *l, int member)
+{
+    const struct model *m = p->m;
+    const struct member_scratch *own = &m->scratch.members[member];
+    const float *results = results_of(p);
+    size_t hidden = (size_t)m->config.hidden;
+    int begin, end, chosen = l->experts ? m->config.moe.chosen : 0;
+    pass_share(p, p->count, member, &begin, &end);
+    for (int i = begin; i < end; i++) {
+        float *x = m->scratch.x + (size_t)i * hidden;
+        if (l->dense.width)
+            m->kernels->add_scaled(x, results + (size_t)i * hidden, 1.0f, (int)hidden);
+        const float *of_experts = results + (l->dense.width ? (size_t)p->count * hidden : 0);
+        for (int j = i * chosen; j < (i + 1) * chosen; j++)
+            m->kernels->add_scaled(x, of_experts + (size_t)own->group_place[j] * hidden,
+                                   m->scratch.weights[j], (int)hidden);
+    }
 }
 
 void mlp_run(struct pass *p, const struct layer *l, int index, int member)
@@ -263,6 +340,16 @@ void mlp_run(struct pass *p, const struct layer *l, int index, int member)
     convert_normed(p, l, member);
     pool_barrier(p->m->pool);
     make_groups(p, l, own, &g);
-    gate_up_phase(p, &g, member);
-    down_phase(p, &g, member);
+    bool apart = results_of(p) != NULL;
+    if (apart && p->count >= TICKETS_FROM && g.count >= 8 * pool_members(p->m->pool)) {
+        run_groups(p, &g, member);
+    } else {
+        share_out(p, &g, &(struct sharing){activate, false}, member);
+        if (apart)
+            share_out(p, &g, &(struct sharing){multiply_down, true}, member);
+        else
+            down_phase(p, &g, member);
+    }
+    if (apart)
+        add_up(p, l, member);
 }

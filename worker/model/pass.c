@@ -237,6 +237,7 @@ static void carve_member(struct carving *c, const struct model *m, struct member
     own->attention = floats(c, 1, attention_scratch(m));
     own->group_rows = carve(c, rows * (size_t)f->moe.chosen, sizeof *own->group_rows);
     own->group_weights = floats(c, rows, (size_t)f->moe.chosen);
+    own->group_place = carve(c, rows * (size_t)f->moe.chosen, sizeof *own->group_place);
     own->group_start = carve(c, experts + 1, sizeof *own->group_start);
     own->groups = carve(c, experts + 1, sizeof *own->groups);
 }
@@ -258,6 +259,8 @@ static void carve_all(struct carving *c, const struct model *m, struct scratch *
     }
     s->attended = floats(c, rows, (size_t)m->attended_floats);
     s->active = floats(c, rows, (size_t)m->active_floats);
+    size_t apart = rows < APART_ROWS ? rows : APART_ROWS;
+    s->results = floats(c, apart * (chosen + 1), (size_t)f->hidden);
     s->mlp_input = floats(c, rows, (size_t)f->hidden);
     s->converted = floats(c, rows, (size_t)m->widest);
     s->angles = floats(c, rows, (size_t)f->rope.dims);

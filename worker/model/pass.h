@@ -24,6 +24,7 @@ struct group {
     /* Its rows of scratch.active, as its last product wants them, and the floats of each. */
     float *active;
     size_t active_stride;
+    float *results; /* [count][hidden]; NULL: they are added onto x at once */
 };
 
 /* What one member works with alone. */
@@ -35,11 +36,14 @@ struct member_scratch {
     float *attention;     /* attention_scratch(..) */
     int32_t *group_rows;  /* [rows x chosen]: rows by expert */
     float *group_weights; /* their weights */
+    int32_t *group_place; /* [rows x chosen]: where in them a row's chosen experts are */
     int32_t *group_start; /* [experts + 1] */
     struct group *groups; /* [experts + 1] */
 };
 
 enum { ROW_TILE = 48, TILE_PANELS = 8 };
+/* Up to so many rows the results of a layer's MLPs are kept apart. */
+enum { APART_ROWS = 32 };
 /* Below this many rows the tasks of a phase are shared out in turns, without tickets. */
 enum { TICKETS_FROM = 8 };
 
@@ -52,6 +56,7 @@ struct scratch { /* of one batch; [row] first */
     float *attended, *angles;
     float *pairs;    /* MTP: token and hidden state, normalised; [2 x hidden] */
     float *active;   /* of all groups; [active_floats] */
+    float *results;  /* [APART_ROWS x (chosen + 1)][hidden]: of all groups */
     void *mlp_input; /* [rows][hidden]: normed, in the layer's type mlp_input */
     void *converted; /* [rows][widest]: the input of one product, in the type it wants */
     float *router_logits, *weights;
@@ -124,14 +129,14 @@ void pass_start(struct pass *p, void (*run)(void *pass, int member), double work
 void pass_run(void *pass, int member);
 /* Their parts. A row's embedding, and the angles of its position into scratch. */
 void pass_embed(const struct pass *p, int row, float *out);
-/* Begins with the member's own rows of x, ends on a barrier. index: of its part of the cache. */
+/* Begins and ends with the member's own rows of x. index: of its part of the cache. */
 void pass_layer(struct pass *p, const struct layer *l, int index, int member);
 /* Norm and head: the hidden states and logits that rows want. */
 void pass_finish(struct pass *p, const float *norm, int member);
-/* Attention, onto x. x is complete before it; behind it, the member's own rows of x are. */
+/* Attention, onto x. Begins and ends with the member's own rows of x. */
 void mla_run(struct pass *p, const struct layer *l, int index, int member);
 void gqa_run(struct pass *p, const struct layer *l, int index, int member);
-/* Begins with the member's own rows of x only; ends on a barrier. */
+/* Begins and ends with the member's own rows of x only. */
 void mlp_run(struct pass *p, const struct layer *l, int index, int member);
 /* The rows [begin, end) that are the member's. */
 void pass_share(const struct pass *p, int n, int member, int *begin, int *end);
