@@ -3,6 +3,7 @@
 #include <assert.h>
 
 #include "base/buf.h"
+#include "worker/nfc.h"
 #include "worker/tokenizer_private.h"
 #include "worker/utf8.h"
 
@@ -139,14 +140,28 @@ static enum status encode_sentence(const struct tokenizer *t, const char *text, 
     return st;
 }
 
+static enum status encode_pieces(const struct tokenizer *t, const char *text, size_t len,
+                                 struct token_list *out)
+{
+    struct encoding e = {.t = t, .out = out};
+    struct split_sink sink = {.piece = encode_piece, .arg = &e};
+    return split_run(t->steps, t->step_count, text, len, &sink);
+}
+
 static enum status encode_plain(const struct tokenizer *t, const char *text, size_t len,
                                 struct token_list *out)
 {
     if (t->sentencepiece)
         return len ? encode_sentence(t, text, len, out) : OK;
-    struct encoding e = {.t = t, .out = out};
-    struct split_sink sink = {.piece = encode_piece, .arg = &e};
-    return split_run(t->steps, t->step_count, text, len, &sink);
+    if (!t->composes || !nfc_may_change(text, len))
+        return encode_pieces(t, text, len, out);
+    struct buf b;
+    buf_init(&b, SIZE_MAX / 4);
+    enum status st = nfc_compose(text, len, &b);
+    if (st == OK)
+        st = encode_pieces(t, (const char *)buf_head(&b), buf_len(&b), out);
+    buf_done(&b);
+    return st;
 }
 
 int32_t tokenizer_added_at(const struct tokenizer *t, const char *text, size_t len,

@@ -435,6 +435,9 @@ static enum status check_normalizer(struct load *l, const struct json *v)
     const struct json *list = json_get(v, "normalizers");
     if (strcmp(type_of(v), "Sequence") == 0 && json_count(list) == 0)
         return OK;
+    l->t->composes = strcmp(type_of(v), "NFC") == 0;
+    if (l->t->composes)
+        return OK;
     l->t->sentencepiece = is_sentencepiece(v);
     if (l->t->sentencepiece)
         return OK;

@@ -215,7 +215,7 @@ static void test_long(void)
 static const struct {
     const char *from, *to, *error;
 } bad_files[] = {
-    {"{\"normalizer\":null", "{\"normalizer\":{\"type\":\"NFC\"}", "normalizer type NFC"},
+    {"{\"normalizer\":null", "{\"normalizer\":{\"type\":\"NFD\"}", "normalizer type NFD"},
     {"{\"normalizer\":null",
      "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFKC\"}]}",
      "normalizer type NFKC"},
@@ -247,18 +247,53 @@ static const struct {
     {"\"merges\":", "\"merges\"", ""},
 };
 
+/* The small file with one text in it replaced. */
+static void change(const char *from, const char *to, struct buf *changed)
+{
+    struct buf text;
+    fixture_tokenizer(&text);
+    const char *start = buf_cstr(&text);
+    const char *at = strstr(start, from);
+    CHECK_FATAL(at);
+    buf_init(changed, 1 << 20);
+    CHECK(buf_add(changed, start, (size_t)(at - start)) == OK);
+    CHECK(buf_adds(changed, to) == OK);
+    CHECK(buf_adds(changed, at + strlen(from)) == OK);
+    buf_done(&text);
+}
+
+/* With NFC, as Qwen's have it, a letter and its mark are as good as the letter with it; without,
+ * they are not. */
+static void test_composes(void)
+{
+    static const char apart[] = "ae\xcc\x81", one[] = "a\xc3\xa9";
+    for (int nfc = 0; nfc < 2; nfc++) {
+        struct buf file;
+        struct tokenizer *t = NULL;
+        struct token_list a, b;
+        struct error err = {0};
+        change("{\"normalizer\":null",
+               nfc ? "{\"normalizer\":{\"type\":\"NFC\"}" : "{\"normalizer\":null", &file);
+        CHECK_INT(tokenizer_parse((const char *)buf_head(&file), buf_len(&file), &t, &err), OK);
+        CHECK_FATAL(t);
+        token_list_init(&a, 100);
+        token_list_init(&b, 100);
+        CHECK_INT(tokenizer_encode(t, apart, sizeof apart - 1, false, &a), OK);
+        CHECK_INT(tokenizer_encode(t, one, sizeof one - 1, false, &b), OK);
+        CHECK_INT(a.count, nfc ? b.count : b.count + 1);
+        CHECK_INT(memcmp(a.ids, b.ids, b.count * sizeof *b.ids) == 0, nfc);
+        token_list_done(&a);
+        token_list_done(&b);
+        tokenizer_free(t);
+        buf_done(&file);
+    }
+}
+
 static void test_bad_files(void)
 {
     for (size_t i = 0; i < sizeof bad_files / sizeof *bad_files; i++) {
-        struct buf text, changed;
-        fixture_tokenizer(&text);
-        const char *start = buf_cstr(&text);
-        const char *at = strstr(start, bad_files[i].from);
-        CHECK_FATAL(at);
-        buf_init(&changed, 1 << 20);
-        CHECK(buf_add(&changed, start, (size_t)(at - start)) == OK);
-        CHECK(buf_adds(&changed, bad_files[i].to) == OK);
-        CHECK(buf_adds(&changed, at + strlen(bad_files[i].from)) == OK);
+        struct buf changed;
+        change(bad_files[i].from, bad_files[i].to, &changed);
         struct tokenizer *t = NULL;
         struct error err = {0};
         CHECK_INT(tokenizer_parse((const char *)buf_head(&changed), buf_len(&changed), &t, &err),
@@ -268,7 +303,6 @@ static void test_bad_files(void)
             fprintf(stderr, "case %zu says: %s\n", i, err.text);
         CHECK(strstr(err.text, bad_files[i].error) != NULL);
         buf_done(&changed);
-        buf_done(&text);
     }
     struct tokenizer *t = NULL;
     struct error err = {0};
@@ -321,6 +355,7 @@ int main(void)
     test_not_utf8();
     test_against_naive();
     test_long();
+    test_composes();
     test_bad_files();
     test_published();
     test_demo();
