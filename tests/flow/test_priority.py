@@ -56,10 +56,13 @@ def in_order(s, keys, names, tokens, free):
     before = int(s.sql("select count(*) from usage_events")[0][0])
     answers = []
     threads = []
+
+    def ask(key):
+        answers.append(s.post("/v1/chat/completions", {
+            "model": MODEL, "messages": STORY, "temperature": 1.9, "max_tokens": tokens,
+            "logit_bias": {END: -100}}, key)[0])
     for i, name in enumerate(names):
-        threads.append(threading.Thread(target=lambda k=keys[name]: answers.append(
-            s.post("/v1/chat/completions", {"model": MODEL, "messages": STORY, "temperature": 1.9,
-                                            "max_tokens": tokens, "logit_bias": {END: -100}}, k)[0])))
+        threads.append(threading.Thread(target=ask, args=(keys[name],)))
         threads[-1].start()
         wait_for("the request to wait", lambda: waiting(s) == i + 1)
     free()

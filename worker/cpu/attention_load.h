@@ -4,7 +4,7 @@
 #ifndef WORKER_CPU_ATTENTION_LOAD_H
 #define WORKER_CPU_ATTENTION_LOAD_H
 
-#include "worker/cpu/lanes.h"
+#include "worker/cpu/stored.h"
 #include "worker/kv.h"
 
 /* Two neighbouring keys of sixteen positions. */

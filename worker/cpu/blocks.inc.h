@@ -13,7 +13,7 @@
  * the inputs' block x 128 or x 8.
  */
 #include "worker/cpu/kernels.h"
-#include "worker/cpu/lanes.h"
+#include "worker/cpu/stored.h"
 
 #if defined(__AVX512F__)
 enum { BLOCK_ROWS_MOST = 6, BLOCK_PANELS = 2 };

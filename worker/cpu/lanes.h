@@ -1,6 +1,6 @@
 /*
  * Sixteen floats in the machine's own vectors. Vectors wider than the machine's would be kept in
- * memory by the compiler. The order of operations is that of vec.h. Included by the kernels of each
+ * memory by the compiler. The order of additions is that of vec.h. Included by the kernels of each
  * instruction set.
  */
 #ifndef WORKER_CPU_LANES_H
@@ -24,104 +24,16 @@ struct lanes {
     f32xn p[PARTS];
 };
 
+INLINE f32xn part_set(float x)
+{
 #if defined(__AVX512F__)
-INLINE f32xn part_set(float x)
-{
     return (f32xn)_mm512_set1_ps(x);
-}
-INLINE f32xn part_int8(const uint8_t *p)
-{
-    return (f32xn)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
-}
-INLINE f32xn part_bf16(const uint8_t *p)
-{
-    __m512i w = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
-    return (f32xn)_mm512_slli_epi32(w, 16);
-}
 #elif defined(__AVX2__)
-INLINE f32xn part_set(float x)
-{
     return (f32xn)_mm256_set1_ps(x);
-}
-INLINE f32xn part_int8(const uint8_t *p)
-{
-    return (f32xn)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
-}
-INLINE f32xn part_bf16(const uint8_t *p)
-{
-    __m256i w = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
-    return (f32xn)_mm256_slli_epi32(w, 16);
-}
 #else
-INLINE f32xn part_set(float x)
-{
     return (f32xn){x, x, x, x};
-}
-#if defined(__SSE2__)
-INLINE f32xn part_int8(const uint8_t *p)
-{
-    int32_t four;
-    memcpy(&four, p, sizeof four);
-    __m128i x = _mm_cvtsi32_si128(four);
-    x = _mm_unpacklo_epi8(x, x);
-    return (f32xn)_mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(x, x), 24));
-}
-INLINE f32xn part_bf16(const uint8_t *p)
-{
-    __m128i x = _mm_loadl_epi64((const __m128i *)p);
-    return (f32xn)_mm_unpacklo_epi16(_mm_setzero_si128(), x);
-}
-#else
-INLINE f32xn part_int8(const uint8_t *p)
-{
-    return (f32xn){(float)(int8_t)p[0], (float)(int8_t)p[1], (float)(int8_t)p[2],
-                   (float)(int8_t)p[3]};
-}
-INLINE f32xn part_bf16(const uint8_t *p)
-{
-    uint16_t h[4];
-    memcpy(h, p, sizeof h);
-    u32xn w = {h[0], h[1], h[2], h[3]};
-    return (f32xn)(w << 16);
-}
 #endif
-#endif
-
-/* Stored weights; e4m3 comes out 2^8 too small, as in vec.h. */
-#if defined(__AVX512BW__)
-INLINE f32xn part_f16(const uint8_t *p)
-{
-    return (f32xn)vec_from_f16(p);
 }
-INLINE f32xn part_f8(const uint8_t *p)
-{
-    return (f32xn)vec_from_f8(p);
-}
-#elif defined(__AVX2__)
-INLINE f32xn part_f16(const uint8_t *p)
-{
-    return (f32xn)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
-}
-INLINE f32xn part_f8(const uint8_t *p)
-{
-    __m128i w = _mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i *)p));
-    w = _mm_and_si128(_mm_slli_epi16(w, 7), _mm_set1_epi16((short)0xbfff));
-    return (f32xn)_mm256_cvtph_ps(w);
-}
-#else
-INLINE f32xn part_f16(const uint8_t *p)
-{
-    uint16_t h[4];
-    memcpy(h, p, sizeof h);
-    u32xn bits = {h[0], h[1], h[2], h[3]};
-    return (f32xn)((bits & 0x8000u) << 16 | (bits & 0x7fffu) << 13) * 0x1p112f;
-}
-INLINE f32xn part_f8(const uint8_t *p)
-{
-    u32xn bits = {p[0], p[1], p[2], p[3]};
-    return (f32xn)((bits & 0x80u) << 24 | (bits & 0x7fu) << 20) * 0x1p112f;
-}
-#endif
 
 INLINE f32xn part_load(const float *p)
 {
@@ -135,16 +47,19 @@ INLINE void part_store(float *p, f32xn v)
     memcpy(p, &v, sizeof v);
 }
 
+/* a where the two cannot be compared. */
 INLINE f32xn part_max(f32xn a, f32xn b)
 {
     i32xn less = a < b;
     return (f32xn)(((i32xn)b & less) | ((i32xn)a & ~less));
 }
 
-/* As vec_exp. */
+/* e^x to about 2 units in the last place: 2^n times a polynomial of the rest. Below -87 the
+ * result is about 1e-38, above 88 about 1e38. */
 INLINE f32xn part_exp(f32xn x)
 {
-    const float round = 12582912.0f;
+    const float round =
+        12582912.0f; /* 1.5 x 2^23: adding it leaves a whole number in the low bits */
     x = part_max(x, part_set(-87.0f));
     x = -part_max(-x, part_set(-88.0f));
     f32xn biased = x * 1.44269504f + round;

@@ -13,7 +13,7 @@
  * R rows, which stay in the first, at a time; meanwhile the next group is fetched.
  */
 #include "worker/cpu/kernels.h"
-#include "worker/cpu/lanes.h"
+#include "worker/cpu/stored.h"
 
 #if defined(__AVX512F__)
 enum { ROWS_MOST = 6, TOGETHER = 4 };

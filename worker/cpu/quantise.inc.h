@@ -8,7 +8,7 @@
 #include <assert.h>
 
 #include "worker/cpu/kernels.h"
-#include "worker/cpu/vec.h"
+#include "worker/cpu/stored.h"
 
 struct block {
     f32x16 v[2];

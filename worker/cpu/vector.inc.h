@@ -2,7 +2,7 @@
 #include <math.h>
 
 #include "worker/cpu/kernels.h"
-#include "worker/cpu/vec.h"
+#include "worker/cpu/lanes.h"
 
 static void rms_norm(float *out, const float *x, const float *weight, int n, float epsilon)
 {
@@ -18,9 +18,9 @@ static void rms_norm(float *out, const float *x, const float *weight, int n, flo
 
 static void swiglu(float *out, const float *gate, const float *up, int n)
 {
-    for (int i = 0; i < n; i += 16) {
-        f32x16 g = vec_load(gate + i);
-        vec_store(out + i, g / (vec_exp(-g) + 1.0f) * vec_load(up + i));
+    for (int i = 0; i < n; i += PART) {
+        f32xn g = part_load(gate + i);
+        part_store(out + i, g / (part_exp(-g) + 1.0f) * part_load(up + i));
     }
 }
 

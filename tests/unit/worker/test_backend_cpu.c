@@ -1,34 +1,10 @@
 /* runs: thread */
 /* The demo model behind the server: answers, limits, cancels, many at once. */
-#include "tests/unit/worker/rig.h"
-#include "tests/unit/worker/text_fixture.h"
-
-static const char *model_dir;
-
-static struct backend *make(const struct sink *sink, struct error *err)
-{
-    struct cpu_options o = {.model_dir = model_dir,
-                            .model_name = "tollgate-demo",
-                            .threads = 2,
-                            .sequences_max = 16,
-                            .kv_bytes = 64 << 20,
-                            .step_tokens = 128,
-                            .default_output_tokens = 24};
-    return backend_cpu_new(&o, sink, err);
-}
-
-static struct wire_client_request ask(uint32_t stream, const char *text, uint32_t tokens)
-{
-    return (struct wire_client_request){.id = uuid_v7(clock_wall_ms()),
-                                        .stream = stream,
-                                        .text = text,
-                                        .max_tokens = tokens,
-                                        .credit = 1 << 20};
-}
+#include "tests/unit/worker/demo_rig.h"
 
 static void test_answer(struct rig *r, struct wire_client *c)
 {
-    struct wire_client_request q = ask(1, "What is 12 + 30?", 60);
+    struct wire_client_request q = demo_ask(1, "What is 12 + 30?", 60);
     struct heard h;
     wire_client_request(c, &q);
     hear_stream(c, 1, &h);
@@ -43,7 +19,7 @@ static void test_answer(struct rig *r, struct wire_client *c)
     CHECK_INT(u.counts.completion, h.counts.completion);
     wire_client_ack(c, &q.id, 1);
     heard_done(&h);
-    q = ask(2, "What is 12 + 30?", 200);
+    q = demo_ask(2, "What is 12 + 30?", 200);
     q.thinking = true;
     wire_client_request(c, &q);
     hear_stream(c, 2, &h);
@@ -51,7 +27,7 @@ static void test_answer(struct rig *r, struct wire_client *c)
     CHECK(h.reasoning_len > 5 && h.counts.reasoning > 5);
     CHECK(h.counts.reasoning < h.counts.completion);
     heard_done(&h);
-    q = ask(3, "What is 12 + 30?", 3);
+    q = demo_ask(3, "What is 12 + 30?", 3);
     wire_client_request(c, &q);
     hear_stream(c, 3, &h);
     CHECK_INT(h.reason, WIRE__FINISH_REASON__LENGTH);
@@ -64,12 +40,12 @@ static void test_refusals(struct rig *r, struct wire_client *c)
     static char large[40000];
     memset(large, 'x', sizeof large - 1);
     struct heard h;
-    struct wire_client_request q = ask(1, large, 5);
+    struct wire_client_request q = demo_ask(1, large, 5);
     wire_client_request(c, &q);
     hear_stream(c, 1, &h);
     CHECK_INT(h.error, WIRE__ERROR_CODE__ERROR_CONTEXT_LENGTH);
     CHECK(strstr(h.message, "maximum context length is 2048 tokens"));
-    q = ask(2, "Hello!", 2047);
+    q = demo_ask(2, "Hello!", 2047);
     wire_client_request(c, &q);
     hear_stream(c, 2, &h);
     CHECK_INT(h.error, WIRE__ERROR_CODE__ERROR_CONTEXT_LENGTH);
@@ -100,7 +76,7 @@ static void test_choices(struct wire_client *c)
     sampling.top_logprobs = 3;
     struct heard h[3];
     for (int i = 0; i < 3; i++) {
-        struct wire_client_request q = ask(1, "What is 12 + 30?", 60);
+        struct wire_client_request q = demo_ask(1, "What is 12 + 30?", 60);
         q.with = &with;
         sampling.temperature = i == 0 ? 0 : 1.5f;
         wire_client_request(c, &q);
@@ -132,7 +108,7 @@ static void test_many(struct wire_client *c)
     for (uint32_t i = 1; i <= STREAMS; i++) {
         h[i] = (struct heard){.reason = -1, .error = -1};
         snprintf(question, sizeof question, "What is %u + 30?", i);
-        struct wire_client_request q = ask(i, question, 40);
+        struct wire_client_request q = demo_ask(i, question, 40);
         q.credit = i % 2 ? 1 << 20 : 2; /* every other one is paused again and again */
         wire_client_request(c, &q);
     }
@@ -161,7 +137,7 @@ static void test_cancel(struct wire_client *c)
     enum { STREAMS = 20 }; /* four of them wait */
     struct heard h[STREAMS + 1];
     for (uint32_t i = 1; i <= STREAMS; i++) {
-        struct wire_client_request q = ask(i, "Count from 1 to 100.", 1000);
+        struct wire_client_request q = demo_ask(i, "Count from 1 to 100.", 1000);
         q.credit = 20;
         wire_client_request(c, &q);
         h[i] = (struct heard){.reason = -1, .error = -1};
@@ -198,7 +174,7 @@ static void test_deadline(struct wire_client *c, bool idle)
     struct wire_frame f;
     int open = BUSY + 1;
     for (uint32_t i = 1; i <= BUSY; i++) {
-        struct wire_client_request q = ask(i, "Count from 1 to 100.", 500);
+        struct wire_client_request q = demo_ask(i, "Count from 1 to 100.", 500);
         q.credit = 1; /* they stay until they are cancelled */
         wire_client_request(c, &q);
     }
@@ -208,7 +184,7 @@ static void test_deadline(struct wire_client *c, bool idle)
     }
     Wire__Request with = WIRE__REQUEST__INIT;
     with.deadline_ms = idle ? 200 : 1;
-    struct wire_client_request late = ask(BUSY + 1, "Hello!", 5);
+    struct wire_client_request late = demo_ask(BUSY + 1, "Hello!", 5);
     late.with = &with;
     wire_client_request(c, &late);
     struct heard h = {.reason = -1, .error = -1};
@@ -231,20 +207,15 @@ static void test_bad_folder(void)
 {
     struct error err = {""};
     struct sink sink = {0};
-    model_dir = "/nonexistent";
-    CHECK(make(&sink, &err) == NULL);
+    CHECK(demo_load("/nonexistent", &sink, &err) == NULL);
     CHECK(strstr(err.text, "/nonexistent"));
 }
 
 int main(void)
 {
     struct rig r;
-    model_dir = fixture_demo();
-    rig_init(&r, false);
-    r.backend = make;
-    rig_start(&r);
     struct wire_client c;
-    wire_client_open(&c, r.address, GATEWAY_A);
+    demo_start(&r, &c);
     test_answer(&r, &c);
     test_refusals(&r, &c);
     test_choices(&c);
@@ -252,9 +223,7 @@ int main(void)
     test_cancel(&c);
     test_deadline(&c, false);
     test_deadline(&c, true);
-    wire_client_close(&c);
-    rig_stop(&r);
-    rig_done(&r);
+    demo_stop(&r, &c);
     test_bad_folder();
     return check_done();
 }

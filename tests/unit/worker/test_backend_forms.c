@@ -1,21 +1,6 @@
 /* What the demo model is held to: tool calls, JSON, schemas, completions; through the server. */
 #include "base/json.h"
-#include "tests/unit/worker/rig.h"
-#include "tests/unit/worker/text_fixture.h"
-
-static const char *model_dir;
-
-static struct backend *make(const struct sink *sink, struct error *err)
-{
-    struct cpu_options o = {.model_dir = model_dir,
-                            .model_name = "tollgate-demo",
-                            .threads = 2,
-                            .sequences_max = 16,
-                            .kv_bytes = 64 << 20,
-                            .step_tokens = 128,
-                            .default_output_tokens = 200};
-    return backend_cpu_new(&o, sink, err);
-}
+#include "tests/unit/worker/demo_rig.h"
 
 /* A request in the protocol's own words. */
 struct ask {
@@ -53,13 +38,9 @@ static void ask_init(struct ask *a)
 static void hear(struct wire_client *c, const struct ask *a, const char *text, uint32_t tokens,
                  struct heard *h)
 {
-    struct wire_client_request q = {.id = uuid_v7(clock_wall_ms()),
-                                    .stream = 1,
-                                    .text = text,
-                                    .max_tokens = tokens,
-                                    .credit = 1 << 20,
-                                    .with = &a->m,
-                                    .thinking = a->m.thinking};
+    struct wire_client_request q = demo_ask(1, text, tokens);
+    q.with = &a->m;
+    q.thinking = a->m.thinking;
     wire_client_request(c, &q);
     hear_stream(c, 1, h);
     if (h->error >= 0)
@@ -283,12 +264,8 @@ static void test_completion(struct wire_client *c)
 int main(void)
 {
     struct rig r;
-    model_dir = fixture_demo();
-    rig_init(&r, false);
-    r.backend = make;
-    rig_start(&r);
     struct wire_client c;
-    wire_client_open(&c, r.address, GATEWAY_A);
+    demo_start(&r, &c);
     test_auto_call(&c);
     test_result(&c);
     test_forced_call(&c);
@@ -296,8 +273,6 @@ int main(void)
     test_format(&c);
     test_refusals(&c);
     test_completion(&c);
-    wire_client_close(&c);
-    rig_stop(&r);
-    rig_done(&r);
+    demo_stop(&r, &c);
     return check_done();
 }
