@@ -9,9 +9,11 @@ void prompt_begin(struct prompt *p, const struct tokenizer *t, struct token_list
 
 static void flush(struct prompt *p)
 {
-    if (p->status == OK && buf_len(&p->plain))
-        p->status = tokenizer_encode(p->tokenizer, (const char *)buf_head(&p->plain),
-                                     buf_len(&p->plain), false, p->out);
+    const char *text = (const char *)buf_head(&p->plain);
+    size_t len = buf_len(&p->plain);
+    if (p->status == OK && len)
+        p->status = p->out->count ? tokenizer_encode_on(p->tokenizer, text, len, p->out)
+                                  : tokenizer_encode(p->tokenizer, text, len, false, p->out);
     buf_clear(&p->plain);
 }
 

@@ -115,15 +115,17 @@ bool tokenizer_adds_space(const struct tokenizer *t)
     return t->sentencepiece;
 }
 
-/* A space in front; U+2581 is a space. */
+/* A space in front, maybe; U+2581 is a space. */
 static enum status encode_sentence(const struct tokenizer *t, const char *text, size_t len,
-                                   struct token_list *out)
+                                   bool first, struct token_list *out)
 {
     static const char mark[] = TOKENIZER_SPACE_MARK;
     enum { MARK = sizeof mark - 1 };
     struct buf b;
     buf_init(&b, SIZE_MAX / 4);
-    enum status st = buf_add(&b, " ", 1);
+    bool has = *text == ' ' || (len >= MARK && memcmp(text, mark, MARK) == 0);
+    bool space = !t->space_first || (first && !has);
+    enum status st = space ? buf_add(&b, " ", 1) : OK;
     for (const char *hit; st == OK && (hit = memmem(text, len, mark, MARK));) {
         size_t before = (size_t)(hit - text);
         st = buf_add(&b, text, before);
@@ -148,11 +150,12 @@ static enum status encode_pieces(const struct tokenizer *t, const char *text, si
     return split_run(t->steps, t->step_count, text, len, &sink);
 }
 
-static enum status encode_plain(const struct tokenizer *t, const char *text, size_t len,
+/* first: nothing stands in front of the text. */
+static enum status encode_plain(const struct tokenizer *t, const char *text, size_t len, bool first,
                                 struct token_list *out)
 {
     if (t->sentencepiece)
-        return len ? encode_sentence(t, text, len, out) : OK;
+        return len ? encode_sentence(t, text, len, first, out) : OK;
     if (!t->composes || !nfc_may_change(text, len))
         return encode_pieces(t, text, len, out);
     struct buf b;
@@ -183,7 +186,7 @@ enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t
     if (!utf8_valid((const uint8_t *)text, len))
         return INVALID;
     if (!parse_added)
-        return encode_plain(t, text, len, out);
+        return encode_plain(t, text, len, true, out);
     enum status st = OK;
     size_t done = 0;
     for (size_t i = 0; i < len && st == OK;) {
@@ -193,11 +196,19 @@ enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t
             i++;
             continue;
         }
-        st = encode_plain(t, text + done, i - done, out);
+        st = encode_plain(t, text + done, i - done, done == 0, out);
         if (st == OK)
             st = token_list_add(out, id);
         i += token_len;
         done = i;
     }
-    return st == OK ? encode_plain(t, text + done, len - done, out) : st;
+    return st == OK ? encode_plain(t, text + done, len - done, done == 0, out) : st;
+}
+
+enum status tokenizer_encode_on(const struct tokenizer *t, const char *text, size_t len,
+                                struct token_list *out)
+{
+    if (!utf8_valid((const uint8_t *)text, len))
+        return INVALID;
+    return encode_plain(t, text, len, false, out);
 }

@@ -35,6 +35,10 @@ const uint8_t *tokenizer_hash(const struct tokenizer *t); /* SHA-256 of the file
  * list is full. INVALID: not UTF-8. On failure the list may have grown. */
 enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t len,
                              bool parse_added, struct token_list *out);
+/* Text that goes on behind tokens: some tokenizers put a space in front of what begins a text.
+ * Added tokens in it are text. */
+enum status tokenizer_encode_on(const struct tokenizer *t, const char *text, size_t len,
+                                struct token_list *out);
 /* The bytes of a token, not NUL-terminated, maybe part of a character. NULL: no such id. */
 const uint8_t *tokenizer_bytes(const struct tokenizer *t, int32_t id, size_t *len);
 int32_t tokenizer_id(const struct tokenizer *t, const char *added_token); /* -1: none */

@@ -335,7 +335,8 @@ static enum status load_model(struct load *l, const struct json *model)
     if (fallback != l->t->sentencepiece)
         return error_set(l->err, INVALID,
                          "model.byte_fallback is supported with the normalizers Prepend and "
-                         "Replace alone, and they with it");
+                         "Replace or the pre_tokenizer Metaspace (first, not split) alone, and "
+                         "they with it");
     l->t->ignore_merges = !is_off(json_get(model, "ignore_merges"));
     enum status st = load_vocab(l, json_get(model, "vocab"));
     return st == OK ? load_merges(l, json_get(model, "merges")) : st;
@@ -428,6 +429,16 @@ static bool is_sentencepiece(const struct json *normalizer)
            strcmp(to, SPACE_MARK) == 0;
 }
 
+/* The same without a normalizer, as newer files have it. */
+static bool is_metaspace(const struct json *pre)
+{
+    const char *mark = json_string(json_get(pre, "replacement"));
+    const char *scheme = json_string(json_get(pre, "prepend_scheme"));
+    const struct json *split = json_get(pre, "split"); /* on when it is not given */
+    return strcmp(type_of(pre), "Metaspace") == 0 && mark && strcmp(mark, SPACE_MARK) == 0 &&
+           scheme && strcmp(scheme, "first") == 0 && split && is_off(split);
+}
+
 static enum status check_normalizer(struct load *l, const struct json *v)
 {
     if (is_off(v))
@@ -460,6 +471,10 @@ static enum status load_root(struct load *l, const struct json *root)
 {
     const struct json *pre = json_get(root, "pre_tokenizer");
     enum status st = check_normalizer(l, json_get(root, "normalizer"));
+    if (st == OK && is_off(json_get(root, "normalizer")) && is_metaspace(pre)) {
+        l->t->sentencepiece = l->t->space_first = true;
+        pre = NULL;
+    }
     if (st == OK && !(l->t->sentencepiece && is_off(pre)))
         st = load_steps(l, pre);
     if (st == OK && l->t->sentencepiece && !is_off(pre))

@@ -35,6 +35,7 @@ struct tokenizer {
     size_t longest_token;     /* bytes */
     bool ignore_merges;
     bool sentencepiece; /* a space in front of each text; symbols are characters, not bytes */
+    bool space_first;   /* of those: in front of what begins a text alone, and has none */
     bool composes;      /* texts are normalised to NFC */
     int32_t *added;     /* ids of added tokens, longest first */
     int added_count;

@@ -310,22 +310,10 @@ static void test_bad_files(void)
     CHECK(strstr(err.text, "/nowhere/tokenizer.json") != NULL);
 }
 
-/* A small tokenizer of SentencePiece's form, with ids by the library that publishers use. */
-static void test_sentencepiece(void)
+static void check_golden(const struct tokenizer *t, const struct json *cases)
 {
-    struct json *root = NULL;
-    struct tokenizer *t = NULL;
-    struct error err = {0};
-    struct buf text;
-    CHECK_FATAL(
-        json_parse_file("tests/golden/tokenizer_sentencepiece.json", 1 << 20, &root, &err) == OK);
-    buf_init(&text, 1 << 20);
-    CHECK_INT(json_put(&text, json_get(root, "tokenizer")), OK);
-    CHECK_INT(tokenizer_parse((const char *)buf_head(&text), buf_len(&text), &t, &err), OK);
-    CHECK_STR(err.text, "");
-    CHECK_FATAL(t);
-    CHECK(tokenizer_adds_space(t));
-    for (const struct json *v = json_first(json_get(root, "cases")); v; v = json_next(v)) {
+    CHECK(json_count(cases) > 0);
+    for (const struct json *v = json_first(cases); v; v = json_next(v)) {
         const char *words = json_string(json_get(v, "text"));
         struct token_list got;
         size_t at = 0;
@@ -344,7 +332,68 @@ static void test_sentencepiece(void)
         }
         token_list_done(&got);
     }
+}
+
+/* A text in front of which there are tokens already. */
+static void check_on(const struct tokenizer *t, bool space)
+{
+    struct token_list a, b;
+    token_list_init(&a, 100);
+    token_list_init(&b, 100);
+    CHECK_INT(tokenizer_encode(t, "<s>Hello", 8, true, &a), OK);
+    CHECK_INT(tokenizer_encode_on(t, "Hello", 5, &b), OK);
+    CHECK(a.count == b.count + 1 && memcmp(a.ids + 1, b.ids, b.count * sizeof *b.ids) == 0);
+    b.count = 0;
+    CHECK_INT(tokenizer_encode(t, "Hello", 5, false, &b), OK);
+    CHECK_INT(a.count == b.count + 1 && memcmp(a.ids + 1, b.ids, b.count * sizeof *b.ids) == 0,
+              space);
+    CHECK_INT(tokenizer_encode_on(t, "\xff", 1, &b), INVALID);
+    token_list_done(&a);
+    token_list_done(&b);
+}
+
+static struct tokenizer *parse(const struct buf *text)
+{
+    struct tokenizer *t = NULL;
+    struct error err = {0};
+    CHECK_INT(tokenizer_parse((const char *)buf_head(text), buf_len(text), &t, &err), OK);
+    CHECK_STR(err.text, "");
+    CHECK_FATAL(t);
+    CHECK(tokenizer_adds_space(t));
+    return t;
+}
+
+/* Small tokenizers of SentencePiece's forms, the older and the newer one, with ids by the library
+ * that publishers use. */
+static void test_sentencepiece(void)
+{
+    static const char newer[] =
+        "{\"normalizer\": null, \"pre_tokenizer\": {\"type\": \"Metaspace\", "
+        "\"replacement\": \"\xe2\x96\x81\", \"prepend_scheme\": \"first\", "
+        "\"split\": false}";
+    struct json *root = NULL;
+    struct error err = {0};
+    struct buf text, changed;
+    CHECK_FATAL(
+        json_parse_file("tests/golden/tokenizer_sentencepiece.json", 1 << 20, &root, &err) == OK);
+    buf_init(&text, 1 << 20);
+    buf_init(&changed, 1 << 20);
+    CHECK_INT(json_put(&text, json_get(root, "tokenizer")), OK);
+    struct tokenizer *t = parse(&text);
+    check_golden(t, json_get(root, "cases"));
+    check_on(t, true);
     tokenizer_free(t);
+    const char *rest = strstr(buf_cstr(&text), ", \"post_processor\"");
+    const char *added = strstr(buf_cstr(&text), "\"added_tokens\"");
+    const char *behind = strstr(buf_cstr(&text), ", \"normalizer\"");
+    CHECK_FATAL(rest && added && behind && added < behind && behind < rest);
+    CHECK_INT(buf_adds(&changed, newer), OK);
+    CHECK_INT(buf_addf(&changed, ", %.*s%s", (int)(behind - added), added, rest), OK);
+    t = parse(&changed);
+    check_golden(t, json_get(root, "metaspace"));
+    check_on(t, false);
+    tokenizer_free(t);
+    buf_done(&changed);
     buf_done(&text);
     json_free(root);
 }
