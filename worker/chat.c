@@ -202,7 +202,7 @@ static enum status load(struct chat_template *c, const char *dir, const char *te
     c->kind = text ? chat_kind_of(text) : &no_template;
     if (!c->kind)
         return error_set(err, INVALID,
-                         "the chat template is none that this program knows (DeepSeek V2 to V3.1 "
+                         "a chat template that this program does not know (DeepSeek V2 to V3.1 "
                          "and R1, Qwen1.5 to 3, QwQ, Llama 2 to 3.3, Mistral 7B and Nemo, "
                          "Mixtral)");
     enum status st = check_tokens(c, err);
@@ -230,25 +230,29 @@ static const char *template_of(const struct json *v)
     return NULL;
 }
 
-/* A file of its own has precedence over what tokenizer_config.json says. */
-static enum status read_template(const char *dir, struct buf *out, bool *found, struct error *err)
+/* A file of its own has precedence over what tokenizer_config.json says. *file: where it was found;
+ * NULL: nowhere. */
+static enum status read_template(const char *dir, struct buf *out, const char **file,
+                                 struct error *err)
 {
     char path[4096];
     struct stat sb;
-    snprintf(path, sizeof path, "%s/chat_template.jinja", dir);
-    *found = stat(path, &sb) == 0;
-    if (*found)
+    *file = "chat_template.jinja";
+    snprintf(path, sizeof path, "%s/%s", dir, *file);
+    if (stat(path, &sb) == 0)
         return textfile_read(path, out, err);
+    *file = "tokenizer_config.json";
     struct json *config;
-    enum status st = read_config(dir, "tokenizer_config.json", &config, err);
+    enum status st = read_config(dir, *file, &config, err);
     if (st != OK)
         return st;
     const struct json *v = json_get(config, "chat_template");
     const char *text = template_of(v);
-    *found = v && !json_is_null(v);
     if (text)
         st = buf_adds(out, text);
-    else if (*found)
+    else if (!v || json_is_null(v))
+        *file = NULL;
+    else
         st = error_set(err, INVALID,
                        "%s/tokenizer_config.json: chat_template is no string, and no list with a "
                        "\"default\"",
@@ -263,18 +267,18 @@ enum status chat_load(const char *dir, const struct tokenizer *t, struct chat_te
     if (strlen(dir) > 4000)
         return error_set(err, INVALID, "the folder's name is too long");
     struct buf text;
-    bool found;
+    const char *file;
     buf_init(&text, CONFIG_BYTES_MAX);
-    enum status st = read_template(dir, &text, &found, err);
+    enum status st = read_template(dir, &text, &file, err);
     struct chat_template *c = st == OK ? calloc(1, sizeof *c) : NULL;
     const char *text_z = c ? buf_cstr(&text) : NULL;
     if (st == OK && !text_z)
         st = error_set(err, NOMEM, "out of memory");
     if (st == OK) {
         c->tokenizer = t;
-        st = load(c, dir, found ? text_z : NULL, err);
+        st = load(c, dir, file ? text_z : NULL, err);
         if (st != OK)
-            error_prefix(err, "%s", dir);
+            error_prefix(err, "%s/%s", dir, file ? file : "config.json");
     }
     buf_done(&text);
     if (st != OK) {

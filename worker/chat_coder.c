@@ -292,7 +292,7 @@ static enum status render_coder_first(const struct chat_request *in, struct prom
 
 #define OVERHEAD                                                                                   \
     {                                                                                              \
-        .prompt = 128, .message = 24, .tools = 1200, .tool = 200                                   \
+        .prompt = 128, .message = 24, .tools = 1200, .tool = 600                                   \
     }
 
 const struct chat_kind chat_qwen3_coder = {
