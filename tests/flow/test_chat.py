@@ -143,9 +143,13 @@ def errors(s, key):
         check("x-request-id" in headers, f"x-request-id with {fields}")
 
     def balance():
+        """Once what every loop of the gateway has settled is in the ledger."""
+        metrics = s.admin_get("gateway", "/metrics")[1].splitlines()
+        settled = sum(int(line.split()[-1]) for line in metrics
+                      if line.startswith("tollgate_gateway_settled_total"))
         b = s.cli_json("credit", "balance", "--tenant", "acme")
-        return b["balance"] if b["open_requests"] == 0 else None
-    s.usage_event(s.chat(key, max_tokens=1)[1]["x-request-id"])
+        shipped = int(s.sql("select count(*) from usage_events")[0][0])
+        return b["balance"] if b["open_requests"] == 0 and shipped == settled else None
     before = wait_for("everything so far to be in the ledger", balance)
     error(400, "messages", messages=[])
     error(400, messages=[{"role": "oracle", "content": "x"}])
