@@ -212,6 +212,24 @@ static void attend(const struct pass *p, const struct layer *l, const struct att
     pool_barrier(p->m->pool);
 }
 
+/* Of few rows a member takes neighbouring heads, whose weights are neighbours too. */
+static void unfold_phase(const struct pass *p, const struct layer *l, int member)
+{
+    const struct model *m = p->m;
+    int tiles = (p->count + ROW_TILE - 1) / ROW_TILE, heads = m->config.heads;
+    int parts = p->count < TICKETS_FROM ? pool_members(m->pool) : heads;
+    for (int i = pass_first(p, member); i < tiles * parts; i = pass_next(p, i)) {
+        int first = i / parts * ROW_TILE, part = i % parts;
+        int end = p->count - first < ROW_TILE ? p->count : first + ROW_TILE;
+        for (struct row_tile r = next_rows(p, first, end); r.first < end;
+             r = next_rows(p, r.first + r.count, end))
+            for (int head = heads * part / parts;
+                 !m->scratch.expanded[r.first] && head < heads * (part + 1) / parts; head++)
+                unfold(p, l, head, r.first, r.count, &m->scratch.members[member]);
+    }
+    pool_barrier(m->pool);
+}
+
 static void attention_phase(const struct pass *p, const struct layer *l, int index, int member)
 {
     const struct model *m = p->m;
@@ -227,16 +245,7 @@ static void attention_phase(const struct pass *p, const struct layer *l, int ind
                           .out = m->scratch.latents,
                           .out_row = heads * (size_t)m->config.mla.kv_rank};
     attend(p, l, &a, member);
-    int tiles = (p->count + ROW_TILE - 1) / ROW_TILE;
-    for (int i = pass_first(p, member); i < tiles * m->config.heads; i = pass_next(p, i)) {
-        int first = i / m->config.heads * ROW_TILE;
-        int end = p->count - first < ROW_TILE ? p->count : first + ROW_TILE;
-        for (struct row_tile r = next_rows(p, first, end); r.first < end;
-             r = next_rows(p, r.first + r.count, end))
-            if (!m->scratch.expanded[r.first])
-                unfold(p, l, i % m->config.heads, r.first, r.count, &m->scratch.members[member]);
-    }
-    pool_barrier(m->pool);
+    unfold_phase(p, l, member);
 }
 
 void mla_run(struct pass *p, const struct layer *l, int index, int member)

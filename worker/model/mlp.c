@@ -240,8 +240,8 @@ static void share_out(const struct pass *p, const struct groups *g, const struct
     int unit;
     for (int i = 0; i < g->count; i++)
         work += units_of(p, s, g->items[i].mlp, &unit) * weight_of(&g->items[i], unit);
-    int threads = pool_members(p->m->pool), tasks = p->count < TICKETS_FROM ? threads : 8 * threads;
-    for (int t = pass_first(p, member); t < tasks; t = pass_next(p, t)) {
+    int tasks = 8 * pool_members(p->m->pool);
+    for (int t = pool_ticket(p->m->pool); t < tasks; t = pool_ticket(p->m->pool)) {
         int64_t from = work * t / tasks, to = work * (t + 1) / tasks, at = 0;
         for (int i = 0; i < g->count && at < to; i++) {
             int64_t units = units_of(p, s, g->items[i].mlp, &unit);
