@@ -150,6 +150,46 @@ static void test_parts(void)
     CHECK_STR(err.text, "tools[1].parameters.not: not supported");
 }
 
+/* Text up to a mark, and a list of schemas. */
+static void test_text_and_list(void)
+{
+    const struct grammar_part list[] = {
+        {.kind = GRAMMAR_SCHEMA, .text = "{\"enum\":[1,22]}", .len = 15}, TEXT(", ")};
+    const struct grammar_part parts[] = {TEXT("<"),
+                                         {.kind = GRAMMAR_TEXT, .text = "\n</p>", .len = 5},
+                                         TEXT("\n</p>"),
+                                         {.kind = GRAMMAR_LIST, .parts = list, .count = 2},
+                                         TEXT(".")};
+    const struct grammar_part root = {.kind = GRAMMAR_SEQUENCE, .parts = parts, .count = 5};
+    struct grammar *g = NULL;
+    struct error err = {{0}};
+    CHECK_FATAL(grammar_compile(&root, NULL, &g, &err) == OK);
+    static const struct {
+        const char *text;
+        bool whole;
+    } cases[] = {
+        {"<\n</p>1.", true},
+        {"<a</p>\n\n</p>1, 22, 1.", true},
+        {"<\n</q>\n</\n</p>22.", true},
+        {"<\xc3\xbc\xf0\x9f\x98\x80\n\xe6\xbc\xa2\t\r\n\n</p>22.", true},
+        {"<a\n</p>\n</p>1.", false},
+        {"<a\n</p>a\n</p>1.", false},
+        {"<a</p>1.", false},
+        {"<\x01\n</p>1.", false},
+        {"<\xc3\n</p>1.", false},
+        {"<\n</p>.", false},
+        {"<\n</p>1,1.", false},
+        {"<\n</p>1, .", false},
+        {"<\n</p>1", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct grammar_state *s = grammar_state_new(g, vocab);
+        CHECK_INT(put(s, cases[i].text) && grammar_state_is_done(s), cases[i].whole);
+        grammar_state_free(s);
+    }
+    grammar_unref(g);
+}
+
 /* Characters cut by tokens, and lengths that count them whole. */
 static void test_characters(void)
 {
@@ -276,6 +316,7 @@ int main(void)
     test_end();
     test_depth();
     test_parts();
+    test_text_and_list();
     test_characters();
     test_threads();
     test_long();
