@@ -213,7 +213,7 @@ struct mask_shelf *grammar_open(struct grammar *g, const struct grammar_vocab *v
     assert(!g->vocab || g->vocab == v);
     g->vocab = v;
     if (!g->masks)
-        g->masks = mask_shelf_new(v->store);
+        g->masks = mask_shelf_new(v->store, g->automaton.node_count);
     struct mask_shelf *shelf = g->masks;
     pthread_mutex_unlock(&g->lock);
     if (shelf)

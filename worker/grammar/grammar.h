@@ -6,11 +6,11 @@
  * Schemas: type (a name or several), enum, const, anyOf, oneOf of schemas that have no value in
  * common, allOf, $ref into the same document (recursion included), $defs, properties, required,
  * additionalProperties, items, prefixItems, minItems, maxItems, pattern (regex.h), format
- * (date-time, date, time, uuid, email, ipv4; others are annotations), minLength, maxLength, minimum,
- * maximum, exclusiveMinimum, exclusiveMaximum. Annotations (title, description, default, ...) are ignored; a keyword that
- * would change the meaning is an error. strict: every property is required, additionalProperties is
- * false, and unknown keywords are errors. Otherwise an object that names properties may have only
- * these, unless additionalProperties says more.
+ * (date-time, date, time, uuid, email, ipv4; others are annotations), minLength, maxLength,
+ * minimum, maximum, exclusiveMinimum, exclusiveMaximum. Annotations (title, description, default,
+ * ...) are ignored; a keyword that would change the meaning is an error. strict: every property is
+ * required, additionalProperties is false, and unknown keywords are errors. Otherwise an object
+ * that names properties may have only these, unless additionalProperties says more.
  *
  * How the text may look: properties in the schema's order; white space is one space or a newline
  * and at most 32 spaces or 8 tabs, after { [ , and before } ], and one space after a colon.

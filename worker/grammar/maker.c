@@ -90,7 +90,7 @@ enum status grammar_maker_new(const struct grammar_vocab *v, void (*wake)(void *
     m->vocab = v;
     m->wake = wake;
     m->arg = arg;
-    pthread_mutex_init(&m->lock, NULL);
+    background_mutex_init(&m->lock);
     pthread_cond_init(&m->work, NULL);
     int rc = pthread_create(&m->thread, NULL, run, m);
     m->started = rc == 0;

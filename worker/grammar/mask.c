@@ -339,7 +339,7 @@ void mask_entry_apply(const struct mask_entry *e, struct machine *m, const struc
     bool counts = m->automaton->nodes[t.node].flags & NODE_STRING;
     uint32_t most = counts ? t.most : UINT32_MAX;
     bool by_count = e->bits && e->most > most;
-    m->work += e->item_count + (by_count ? 2 * words : e->bits ? words / 4 : 0);
+    m->work += e->item_count / 4 + (by_count ? words / 2 : e->bits ? words / 16 : 0);
     if (by_count)
         add_counted(e->characters, most, mask, words);
     else if (e->bits)

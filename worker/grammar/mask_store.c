@@ -1,9 +1,10 @@
 #include "worker/grammar/mask_store.h"
 
 #include <assert.h>
-#include <pthread.h>
 
-enum { HEADS_FIRST = 64 };
+#include "worker/grammar/background.h"
+
+enum { HEADS_LEAST = 64, HEADS_MOST = 1 << 16 };
 
 struct mask_shelf {
     struct mask_store *store;
@@ -27,7 +28,7 @@ struct mask_store *mask_store_new(size_t bytes_max, size_t shelf_bytes_max)
         return NULL;
     s->bytes_max = bytes_max;
     s->shelf_bytes_max = shelf_bytes_max;
-    pthread_mutex_init(&s->lock, NULL);
+    background_mutex_init(&s->lock);
     return s;
 }
 
@@ -82,14 +83,20 @@ static void entry_unlink(struct mask_shelf *f, struct mask_entry *e)
 
 /* ---- shelves ---- */
 
-struct mask_shelf *mask_shelf_new(struct mask_store *s)
+/* As many chains as will be needed: to spread them again would take long, with the lock. */
+struct mask_shelf *mask_shelf_new(struct mask_store *s, uint32_t masks)
 {
     struct mask_shelf *f = calloc(1, sizeof *f);
-    if (!f || !(f->heads = calloc(HEADS_FIRST, sizeof *f->heads))) {
+    if (!f)
+        return NULL;
+    f->size = HEADS_LEAST;
+    while (f->size < masks && f->size < HEADS_MOST)
+        f->size *= 2;
+    f->heads = calloc(f->size, sizeof *f->heads);
+    if (!f->heads) {
         free(f);
         return NULL;
     }
-    f->size = HEADS_FIRST;
     f->store = s;
     pthread_mutex_lock(&s->lock);
     shelf_link(f);
@@ -147,21 +154,6 @@ static struct mask_entry **place(struct mask_shelf *f, uint64_t key)
     while (*at && (*at)->key != key)
         at = &(*at)->chain;
     return at;
-}
-
-/* Longer chains are all that a lack of memory costs. */
-static void spread(struct mask_shelf *f)
-{
-    struct mask_entry **heads = calloc(2 * f->size, sizeof *heads);
-    if (!heads)
-        return;
-    free(f->heads);
-    f->heads = heads;
-    f->size *= 2;
-    for (struct mask_entry *e = f->oldest; e; e = e->newer)
-        e->chain = NULL;
-    for (struct mask_entry *e = f->oldest; e; e = e->newer)
-        *place(f, e->key) = e;
 }
 
 /* ---- masks ---- */
@@ -261,8 +253,6 @@ struct mask_entry *mask_shelf_add(struct mask_shelf *f, uint64_t key, struct mas
         e = *at;
     } else {
         make_room(f, e->bytes, &gone);
-        if (f->count >= f->size)
-            spread(f);
         at = place(f, key);
         e->key = key;
         e->chain = NULL;

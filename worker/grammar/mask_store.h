@@ -17,8 +17,9 @@ struct mask_store *mask_store_new(size_t bytes_max, size_t shelf_bytes_max); /* 
 void mask_store_free(struct mask_store *s); /* NULL is fine; all shelves are gone */
 size_t mask_store_bytes(struct mask_store *s);
 
-struct mask_shelf *mask_shelf_new(struct mask_store *s); /* NULL: out of memory */
-void mask_shelf_free(struct mask_shelf *f);              /* NULL is fine; unused */
+/* masks: about how many there may be. NULL: out of memory. */
+struct mask_shelf *mask_shelf_new(struct mask_store *s, uint32_t masks);
+void mask_shelf_free(struct mask_shelf *f); /* NULL is fine; unused */
 /* While somebody uses a shelf its masks do not go for the sake of others. */
 void mask_shelf_use(struct mask_shelf *f);
 void mask_shelf_leave(struct mask_shelf *f);

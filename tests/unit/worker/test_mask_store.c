@@ -37,7 +37,7 @@ static bool has(struct mask_shelf *f, uint64_t key)
 static void test_shelf(void)
 {
     struct mask_store *s = mask_store_new(100 * EACH, 4 * EACH);
-    struct mask_shelf *f = mask_shelf_new(s);
+    struct mask_shelf *f = mask_shelf_new(s, 100);
     for (uint64_t i = 1; i <= 4; i++)
         add(f, i);
     CHECK_INT(mask_store_bytes(s), 4 * EACH);
@@ -72,7 +72,7 @@ static void test_shelves(void)
     struct mask_store *s = mask_store_new(6 * EACH, 4 * EACH);
     struct mask_shelf *f[3];
     for (int i = 0; i < 3; i++) {
-        f[i] = mask_shelf_new(s);
+        f[i] = mask_shelf_new(s, 100);
         mask_shelf_use(f[i]);
         add(f[i], 1);
         add(f[i], 2);
@@ -103,7 +103,7 @@ static void test_shelves(void)
 static void test_many(void)
 {
     struct mask_store *s = mask_store_new((size_t)1 << 40, (size_t)1 << 40);
-    struct mask_shelf *f = mask_shelf_new(s);
+    struct mask_shelf *f = mask_shelf_new(s, 100);
     for (uint64_t i = 0; i < 5000; i++)
         add(f, i << 8 | 7);
     for (uint64_t i = 0; i < 5000; i++)
@@ -138,8 +138,8 @@ static void test_threads(void)
 {
     pthread_t threads[THREADS];
     shared = mask_store_new(20 * EACH, 12 * EACH);
-    shelves[0] = mask_shelf_new(shared);
-    shelves[1] = mask_shelf_new(shared);
+    shelves[0] = mask_shelf_new(shared, 1);
+    shelves[1] = mask_shelf_new(shared, 1);
     for (uintptr_t i = 0; i < THREADS; i++)
         CHECK_FATAL(pthread_create(&threads[i], NULL, churn, (void *)i) == 0);
     for (int i = 0; i < THREADS; i++)
