@@ -84,7 +84,8 @@ enum status schema_all_of(struct schema *s, const struct json *v, const struct j
 enum status schema_add_text(struct schema *s, const char *text, size_t len, struct call *out);
 /* schema_disjoint.c: no value is valid for both; false: that is not easily seen. */
 bool schema_disjoint(struct schema *s, const struct json *a, const struct json *b);
-bool schema_equal(const struct json *a, const struct json *b); /* as JSON Schema compares values */
+/* As JSON Schema compares values. False, too, once there were too many steps (automaton_work). */
+bool schema_equal(struct schema *s, const struct json *a, const struct json *b);
 
 /* JSON in its compact form, strings as dfa_rule writes them. */
 enum status schema_write(struct buf *out, const struct json *v);

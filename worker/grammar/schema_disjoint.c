@@ -12,19 +12,22 @@ enum {
     TYPE_ALL = 2 * TYPE_ARRAY - 1,
 };
 
-bool schema_equal(const struct json *a, const struct json *b)
+bool schema_equal(struct schema *s, const struct json *a, const struct json *b)
 {
+    if (!automaton_work(s->a, 2))
+        return false;
     if (json_is_object(a) && json_is_object(b) && json_count(a) == json_count(b)) {
+        uint64_t count = (uint64_t)json_count(a);
         for (const struct json *m = json_first(a); m; m = json_next(m)) {
             const struct json *other = json_get(b, json_key(m));
-            if (!other || !schema_equal(m, other))
+            if (!other || !automaton_work(s->a, count) || !schema_equal(s, m, other))
                 return false;
         }
         return true;
     }
     if (json_is_array(a) && json_is_array(b) && json_count(a) == json_count(b)) {
         const struct json *x = json_first(a), *y = json_first(b);
-        while (x && schema_equal(x, y)) {
+        while (x && schema_equal(s, x, y)) {
             x = json_next(x);
             y = json_next(y);
         }
@@ -47,7 +50,7 @@ static const struct json *first_value(const struct json *v, bool *one)
     return list ? json_first(list) : json_get(v, "const");
 }
 
-static bool no_value_in_common(const struct json *a, const struct json *b)
+static bool no_value_in_common(struct schema *s, const struct json *a, const struct json *b)
 {
     bool one, single;
     const struct json *x = first_value(a, &one);
@@ -55,9 +58,9 @@ static bool no_value_in_common(const struct json *a, const struct json *b)
         return false;
     for (; x; x = one ? NULL : json_next(x))
         for (const struct json *y = first_value(b, &single); y; y = single ? NULL : json_next(y))
-            if (schema_equal(x, y))
+            if (schema_equal(s, x, y))
                 return false;
-    return true;
+    return s->a->status == OK;
 }
 
 /* Of the values listed, else of "type", else (of what is written) of the keywords. Whole numbers
@@ -115,6 +118,8 @@ static bool parts_objects(struct schema *s, const struct json *written, const st
                           const char *name, int depth)
 {
     const struct json *w = property(written, name), *r = property(read, name);
+    if (!automaton_work(s->a, STEP_WORK))
+        return false;
     bool wanted = requires(read, name), given = requires(written, name);
     if (wanted && never_writes(written, name))
         return true;
@@ -166,7 +171,7 @@ static bool apart(struct schema *s, const struct json *written, const struct jso
             list_apart(s, read, lists[i], written, false, depth + 1))
             return true;
     int common = types_of(written, true) & types_of(read, false);
-    if (!common || no_value_in_common(written, read))
+    if (!common || no_value_in_common(s, written, read))
         return true;
     return common == TYPE_OBJECT && objects_apart(s, written, read, depth + 1);
 }

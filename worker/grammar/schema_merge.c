@@ -48,7 +48,7 @@ static enum status add_part(struct merge *m, const struct json *v, int depth)
     if (st != OK)
         return st;
     for (size_t i = 0; i < m->count; i++)
-        if (schema_equal(m->parts[i], v))
+        if (schema_equal(m->s, m->parts[i], v))
             return OK;
     if (json_get(v, "$ref")) {
         st = schema_check_ref(s, v);
@@ -108,10 +108,10 @@ struct together {
     size_t count;
 };
 
-static void add(struct together *t, const struct json *v)
+static void add(struct schema *s, struct together *t, const struct json *v)
 {
     for (size_t i = 0; i < t->count; i++)
-        if (schema_equal(t->list[i], v))
+        if (schema_equal(s, t->list[i], v))
             return;
     t->list[t->count++] = v;
 }
@@ -152,19 +152,19 @@ static enum status merge_types(struct merge *m)
     return OK;
 }
 
-static bool lists_value(const struct json *part, const struct json *v)
+static bool lists_value(struct schema *s, const struct json *part, const struct json *v)
 {
     const struct json *list = json_get(part, "enum"), *one = json_get(part, "const");
     bool among = !list;
     for (const struct json *k = list ? json_first(list) : NULL; k && !among; k = json_next(k))
-        among = schema_equal(k, v);
-    return among && (!one || schema_equal(one, v));
+        among = schema_equal(s, k, v);
+    return among && (!one || schema_equal(s, one, v));
 }
 
 static bool all_list(const struct merge *m, const struct json *v)
 {
     for (size_t i = 0; i < m->count; i++)
-        if (!lists_value(m->parts[i], v))
+        if (!lists_value(m->s, m->parts[i], v))
             return false;
     return true;
 }
@@ -216,7 +216,7 @@ static enum status merge_scalars(struct merge *m)
             const struct json *v = json_get(m->parts[i], rules[r].keyword);
             if (!v)
                 continue;
-            if (best && rules[r].which == SAME && !schema_equal(v, best))
+            if (best && rules[r].which == SAME && !schema_equal(m->s, v, best))
                 return schema_error(m->s, INVALID, "allOf",
                                     "two different \"%s\" are not supported", rules[r].keyword);
             bool better = rules[r].which == LARGEST    ? json_number(v) > json_number(best)
@@ -247,7 +247,7 @@ static enum status merge_items(struct merge *m)
         const struct json *before = json_get(m->parts[i], "prefixItems");
         arrays += one || before;
         if (one)
-            add(&items, one);
+            add(m->s, &items, one);
         if (is_false(one))
             none = one;
         if (before)
@@ -297,15 +297,27 @@ static void merge_property(struct merge *m, const char *name)
         if (is_false(v) && v == json_get(m->parts[i], "additionalProperties"))
             return;
         if (v)
-            add(&all, v);
+            add(m->s, &all, v);
     }
     key(m, name);
     put_together(m, &all);
 }
 
+/* Names are looked for in lists: as many steps for each as there are. */
+static uint64_t count_properties(const struct merge *m)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < m->count; i++) {
+        const struct json *all = json_get(m->parts[i], "properties");
+        count += all ? (uint64_t)json_count(all) : 0;
+    }
+    return count;
+}
+
 static enum status merge_properties(struct merge *m)
 {
     bool any = false;
+    uint64_t steps = 20 * m->count + count_properties(m) / 4;
     for (size_t i = 0; i < m->count; i++) {
         const struct json *all = json_get(m->parts[i], "properties");
         if (all && !json_is_object(all))
@@ -318,7 +330,7 @@ static enum status merge_properties(struct merge *m)
         }
         any = true;
         for (const struct json *p = json_first(all); p; p = json_next(p))
-            if (automaton_work(m->s->a, 20 * m->count) && !named_before(m, i, json_key(p)))
+            if (automaton_work(m->s->a, steps) && !named_before(m, i, json_key(p)))
                 merge_property(m, json_key(p));
     }
     text(m, any ? "}" : "");
@@ -330,7 +342,7 @@ static bool required_before(const struct merge *m, size_t part, const struct jso
     for (size_t i = 0; i < part; i++) {
         const struct json *list = json_get(m->parts[i], "required");
         for (const struct json *n = list ? json_first(list) : NULL; n; n = json_next(n))
-            if (schema_equal(n, name))
+            if (schema_equal(m->s, n, name))
                 return true;
     }
     return false;
@@ -374,7 +386,7 @@ static void merge_others(struct merge *m)
         closed |= !more && own && json_count(own) > 0;
         open |= json_is_bool(more);
         if (more && !json_is_bool(more))
-            add(&others, more);
+            add(m->s, &others, more);
     }
     if (closed || (!others.count && !open))
         return;
@@ -400,6 +412,8 @@ static enum status write_merged(struct merge *m)
     if (st == OK)
         merge_others(m);
     text(m, "}");
+    if (st == OK && m->s->a->status != OK)
+        st = schema_full(m->s);
     if (st != OK || m->status == OK)
         return st;
     return m->status == NOMEM ? error_set(m->s->err, NOMEM, "out of memory")
