@@ -93,14 +93,14 @@ def check_demo(folder):
     assert got["tokenizer"] == "1024 tokens" and got["context"] == "2048 tokens", got
     assert "finite" in got["weights"] and "F8_E4M3" in got["weights"], got
     report = good("--model", DEMO, "--bench", "--threads", "2")
-    rows = re.findall(r"^(?:prefill|decode).{16,}?([0-9.]+) +([0-9.]+) +(?:reading|arithmetic) +\d+ %$",
-                      report, re.M)
+    rows = re.findall(r"^(?:prefill|decode).{16,}?([0-9.]+) +([0-9.]+) +(?:reading|arithmetic) +\d+ %"
+                      r" +([0-9.]+)$", report, re.M)
     assert len(rows) == 3 and all(float(v) > 0 for row in rows for v in row), report
     one = good("--model", DEMO, "--bench", "--only", "decode")
     assert len(re.findall("^(?:prefill|decode)", one, re.M)) == 1, one
     if "address" not in BUILD:
         own = bytes_of(fields(report)["memory"])
-        assert own < 100e6, report  # 7 MB of weights, some MB of cache: no copy of anything large
+        assert own < 100e6, report  # 10 MB of widened weights, some MB of cache: no copy of anything large
 
 
 def check_texts(folder):
