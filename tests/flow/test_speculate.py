@@ -1,6 +1,5 @@
 """Guessing ahead changes nothing but the time: the same answers with `speculate` off, auto and on,
 one at a time and many at once; and what was guessed is told."""
-# runs: address
 import re
 import threading
 

@@ -18,8 +18,9 @@ static void check_attention(const struct model_config *c)
         assert(m->softmax_scale > 0);
     } else {
         assert(g->kv_heads > 0 && c->heads % g->kv_heads == 0);
-        assert(g->head_dims >= 16 && g->head_dims % 16 == 0);
-        assert((int64_t)(c->heads + 2 * g->kv_heads) * g->head_dims < INT32_MAX / 4);
+        assert(g->head_dims >= 2 && g->head_dims % 2 == 0);
+        assert(g->head_stride >= g->head_dims && g->head_stride % 16 == 0);
+        assert((int64_t)(c->heads + 2 * g->kv_heads) * g->head_stride < INT32_MAX / 4);
         assert(g->softmax_scale > 0);
     }
     assert(c->rope.dims > 0 && c->rope.dims % 2 == 0 && c->rope.theta >= 1);

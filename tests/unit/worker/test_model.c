@@ -45,14 +45,15 @@ static void check_logits(const char *kernels, int threads, int chunk)
 static void test_logits(void)
 {
     static const char *const kernels[] = {NULL, "avx512", "avx2", "portable"};
-    for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
+    for (size_t i = 0; i < (THREADS_WATCHED ? 1 : sizeof kernels / sizeof *kernels); i++) {
         struct model_options options = {.threads = 1, .kernels = kernels[i]};
         struct model *m = NULL;
         struct error err;
         if (model_load(DEMO, &options, &m, &err) != OK)
             continue; /* not of this machine */
         model_free(m);
-        check_logits(kernels[i], 1, 64);
+        if (!THREADS_WATCHED)
+            check_logits(kernels[i], 1, 64);
         check_logits(kernels[i], 3, 64);
     }
 }
@@ -60,14 +61,14 @@ static void test_logits(void)
 /* However a prompt is cut into batches, and whatever the number of threads, the bits agree. */
 static void test_batch_does_not_matter(void)
 {
-    static const int chunks[] = {1, 2, 3, 7, 16, 77};
+    static const int chunks[] = {7, 77, 1, 2, 3, 16};
     struct model_options one = {.threads = 1, .deterministic = true};
     struct model_options two = {.threads = 2, .deterministic = true};
     struct model *m = golden_model(DEMO, &one), *n = golden_model(DEMO, &two);
     const struct id_list *p = &prompts[3];
     size_t bytes = (size_t)p->count * model_vocab_size(m) * sizeof(float);
     float *want = golden_run(m, p, 64);
-    for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
+    for (size_t i = 0; i < (THREADS_WATCHED ? 2 : sizeof chunks / sizeof *chunks); i++) {
         float *got = golden_run(m, p, chunks[i]), *other = golden_run(n, p, chunks[i]);
         CHECK(memcmp(got, want, bytes) == 0);
         CHECK(memcmp(other, want, bytes) == 0);

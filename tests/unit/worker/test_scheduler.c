@@ -3,7 +3,9 @@
 
 enum { GREEDY_TOKENS = 64 };
 #ifdef __SANITIZE_THREAD__ /* a step is twenty times as slow, and its threads do the same */
-enum { REQUESTS = 16, GREEDY = 4, SEEDS = 1 };
+enum { REQUESTS = 8, GREEDY = 2, SEEDS = 1 };
+#elif defined(__SANITIZE_ADDRESS__) /* five times */
+enum { REQUESTS = 24, GREEDY = 8, SEEDS = 2 };
 #else
 enum { REQUESTS = 40, GREEDY = 20, SEEDS = 4 };
 #endif
