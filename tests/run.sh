@@ -7,7 +7,7 @@
 # plain    unit tests and flow tests on the ordinary build
 # address  unit tests and flow tests with AddressSanitizer and UndefinedBehaviorSanitizer
 # thread   the threaded unit tests and flow tests with ThreadSanitizer
-# fuzz     every fuzz target for TOLLGATE_FUZZ_SECONDS (10) each
+# fuzz     every fuzz target for TOLLGATE_FUZZ_SECONDS (6) each
 #
 # Servers are private, on Unix sockets and free ports, and gone afterwards.
 set -euo pipefail
@@ -88,7 +88,7 @@ stage_thread() {
 
 stage_fuzz() {
     targets=fuzzers configure_and_build build-fuzz -DTOLLGATE_FUZZ=ON -DCMAKE_C_COMPILER=clang-14 || return 0
-    tests/fuzz/run.sh build-fuzz "${TOLLGATE_FUZZ_SECONDS:-10}" "$work/fuzz.txt" || true
+    tests/fuzz/run.sh build-fuzz "${TOLLGATE_FUZZ_SECONDS:-6}" "$work/fuzz.txt" || true
     local ok bad
     ok=$(grep -c '^ok ' "$work/fuzz.txt" || true)
     bad=$(grep -c '^failed ' "$work/fuzz.txt" || true)

@@ -271,9 +271,9 @@ int main(void)
         test_long_prompts(KV_F32, (const int[]){540, 37, 0});
         test_long_prompts(KV_BF16, (const int[]){200, 0});
         test_long_prompts(KV_INT8, (const int[]){200, 0});
+        test_company_does_not_matter();
     }
     test_expanded();
-    test_company_does_not_matter();
     test_instruction_sets_agree();
     test_routes();
     return check_done();
