@@ -66,10 +66,11 @@ struct sched_sizes {
     int drafts;
 };
 
-/* Forgets what was seen before. */
-static inline struct scheduler *sched_open(struct model *m, struct seen *seen,
-                                           const struct sched_sizes *sizes)
+/* Forgets what was seen before; events->arg is the same `seen`. */
+static inline struct scheduler *sched_open_with(struct model *m, const struct sched_sizes *sizes,
+                                                const struct sched_events *events)
 {
+    struct seen *seen = events->arg;
     struct kv_shape shape;
     struct scheduler *s = NULL;
     struct error err = {""};
@@ -83,12 +84,18 @@ static inline struct scheduler *sched_open(struct model *m, struct seen *seen,
                               .drafts = sizes->drafts,
                               .now_us = seen_clock,
                               .now_arg = seen};
-    struct sched_events e = {.token = seen_token, .ended = seen_end, .arg = seen};
-    enum status st = scheduler_new(m, &o, &e, &s, &err);
+    enum status st = scheduler_new(m, &o, events, &s, &err);
     if (st != OK)
         fprintf(stderr, "%s\n", err.text);
     CHECK_FATAL(st == OK);
     return s;
+}
+
+static inline struct scheduler *sched_open(struct model *m, struct seen *seen,
+                                           const struct sched_sizes *sizes)
+{
+    struct sched_events e = {.token = seen_token, .ended = seen_end, .arg = seen};
+    return sched_open_with(m, sizes, &e);
 }
 
 static inline void sched_submit(struct scheduler *s, const struct sched_request *r)

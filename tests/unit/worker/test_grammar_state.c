@@ -29,6 +29,20 @@ static bool put(struct grammar_state *s, const char *text)
     return grammar_state_accept_bytes(s, text, strlen(text));
 }
 
+struct whole_case {
+    const char *text;
+    bool whole; /* the grammar takes it and may end there */
+};
+
+static void check_whole(struct grammar *g, const struct whole_case *cases, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct grammar_state *s = grammar_state_new(g, vocab);
+        CHECK_INT(put(s, cases[i].text) && grammar_state_is_done(s), cases[i].whole);
+        grammar_state_free(s);
+    }
+}
+
 static void test_rollback(void)
 {
     struct grammar *g = compile("{\"type\":\"array\",\"items\":{\"type\":\"array\"}}");
@@ -127,22 +141,14 @@ static void test_parts(void)
     struct grammar *g = NULL;
     struct error err = {{0}};
     CHECK_FATAL(grammar_compile(&root, NULL, &g, &err) == OK);
-    static const struct {
-        const char *text;
-        bool whole;
-    } cases[] = {
+    static const struct whole_case cases[] = {
         {"{\"name\": \"weather\", \"arguments\": {\"city\":\"Rome\"}}", true},
         {"{\"name\": \"wait\", \"arguments\": {\"x\": [1]}}", true},
         {"{\"name\": \"weather\", \"arguments\": {\"x\": 1}}", false},
         {"{\"name\": \"other\", \"arguments\": {}}", false},
         {"{\"name\": \"wait\", \"arguments\": {}", false},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct grammar_state *s = grammar_state_new(g, vocab);
-        bool whole = put(s, cases[i].text) && grammar_state_is_done(s);
-        CHECK(whole == cases[i].whole);
-        grammar_state_free(s);
-    }
+    check_whole(g, cases, sizeof cases / sizeof *cases);
     grammar_unref(g);
     const struct grammar_part wrong = {
         .kind = GRAMMAR_SCHEMA, .text = "{\"not\":{}}", .len = 10, .place = "tools[1].parameters"};
@@ -164,10 +170,7 @@ static void test_text_and_list(void)
     struct grammar *g = NULL;
     struct error err = {{0}};
     CHECK_FATAL(grammar_compile(&root, NULL, &g, &err) == OK);
-    static const struct {
-        const char *text;
-        bool whole;
-    } cases[] = {
+    static const struct whole_case cases[] = {
         {"<\n</p>1.", true},
         {"<a</p>\n\n</p>1, 22, 1.", true},
         {"<\n</q>\n</\n</p>22.", true},
@@ -182,11 +185,7 @@ static void test_text_and_list(void)
         {"<\n</p>1, .", false},
         {"<\n</p>1", false},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct grammar_state *s = grammar_state_new(g, vocab);
-        CHECK_INT(put(s, cases[i].text) && grammar_state_is_done(s), cases[i].whole);
-        grammar_state_free(s);
-    }
+    check_whole(g, cases, sizeof cases / sizeof *cases);
     grammar_unref(g);
 }
 

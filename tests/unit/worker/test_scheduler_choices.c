@@ -109,18 +109,10 @@ static const uint32_t *odd_tokens(void *arg, uint64_t id, uint32_t choice)
 
 static void test_masks(struct model *m)
 {
-    struct kv_shape shape;
-    struct scheduler *s = NULL;
-    struct error err;
-    model_kv_shape(m, &shape);
-    struct sched_options o = {.sequences_max = 4,
-                              .step_tokens = 32,
-                              .kv_bytes = (int64_t)kv_block_bytes(&shape) * 40,
-                              .queue_max = 4};
+    const struct sched_sizes sizes = {4, 32, 40, SPECULATE_OFF, 0};
     struct sched_events e = {
         .token = stop_second, .ended = seen_end, .mask = odd_tokens, .arg = &seen};
-    memset(&seen, 0, sizeof seen);
-    CHECK_FATAL(scheduler_new(m, &o, &e, &s, &err) == OK);
+    struct scheduler *s = sched_open_with(m, &sizes, &e);
     struct sched_request r = request(0, 20, 3);
     sched_submit(s, &r);
     sched_finish(s);

@@ -170,19 +170,10 @@ static const uint32_t *alternate(void *arg, uint64_t id, uint32_t choice)
 
 static void run_masked(struct model *m, struct seen *into, enum sched_speculation speculate)
 {
-    struct kv_shape shape;
-    struct scheduler *s = NULL;
-    struct error err;
-    model_kv_shape(m, &shape);
-    struct sched_options o = {.sequences_max = 8,
-                              .step_tokens = 32,
-                              .kv_bytes = (int64_t)kv_block_bytes(&shape) * 100,
-                              .queue_max = 32,
-                              .speculate = speculate};
+    const struct sched_sizes sizes = {8, 32, 100, speculate, 0};
     struct sched_events e = {
         .token = seen_token, .ended = seen_end, .mask = alternate, .arg = into};
-    memset(into, 0, sizeof *into);
-    CHECK_FATAL(scheduler_new(m, &o, &e, &s, &err) == OK);
+    struct scheduler *s = sched_open_with(m, &sizes, &e);
     for (uint64_t i = 0; i < 8; i++) {
         struct sched_request r = request(i, &prompts[i], 30);
         r.sampling.temperature = i % 4 < 2 ? 0 : 0.8f;

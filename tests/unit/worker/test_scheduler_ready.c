@@ -73,27 +73,13 @@ static const uint32_t *mask_of(void *arg, uint64_t id, uint32_t choice)
 static struct scheduler *open_with(struct model *m, struct seen *into,
                                    const struct sched_sizes *sizes, bool ready)
 {
-    struct kv_shape shape;
-    struct scheduler *s = NULL;
-    struct error err = {""};
-    memset(into, 0, sizeof *into);
     memset(states, 0, sizeof states);
-    model_kv_shape(m, &shape);
-    struct sched_options o = {.sequences_max = sizes->sequences,
-                              .step_tokens = sizes->step_tokens,
-                              .kv_bytes = (int64_t)kv_block_bytes(&shape) * sizes->blocks,
-                              .queue_max = SEEN_IDS,
-                              .speculate = sizes->speculate,
-                              .drafts = sizes->drafts,
-                              .now_us = seen_clock,
-                              .now_arg = into};
     struct sched_events e = {.token = seen_token,
                              .ended = seen_end,
                              .mask = mask_of,
                              .ready = ready ? maybe_ready : NULL,
                              .arg = into};
-    CHECK_FATAL(scheduler_new(m, &o, &e, &s, &err) == OK);
-    return s;
+    return sched_open_with(m, sizes, &e);
 }
 
 static void run_all(struct model *m, struct seen *into, const struct sched_sizes *sizes, bool ready)
